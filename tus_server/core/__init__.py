@@ -1,0 +1,1 @@
+"""What an upload is. Pure: no I/O, no await, no framework."""

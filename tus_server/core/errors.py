@@ -1,0 +1,206 @@
+"""The one tree of errors, split by who must act.
+
+Each class has a stable `code` (seen by clients, logs and metrics) and a `title`. What happened this
+time is the message; `members` become members of the problem document. HTTP statuses are not known
+here: http/errors.py has them.
+"""
+
+from typing import ClassVar
+
+
+class TusServerError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str = "", **members: int | str) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.members = members
+
+
+class ClientError(TusServerError):
+    """The request must change before it can succeed."""
+
+
+class ConflictError(TusServerError):
+    """The request lost to another one, or rests on an outdated view; look again, then repeat."""
+
+
+class TryAgainError(TusServerError):
+    """Nothing is wrong with the request; the same one may succeed later."""
+
+
+class OperatorError(TusServerError):
+    """A person must act on the server: disk, schema, settings, lost files."""
+
+
+# --- the client must act -------------------------------------------------------------------------
+
+
+class MalformedRequest(ClientError):
+    code, title = "malformed_request", "The request is malformed"
+
+
+class MalformedHeader(MalformedRequest):
+    code, title = "malformed_header", "A header field is malformed"
+
+
+class MalformedMetadata(MalformedRequest):
+    code, title = "malformed_metadata", "The Upload-Metadata field is malformed"
+
+
+class HeadersTooLarge(ClientError):
+    code, title = "headers_too_large", "The header fields are too large"
+
+
+class UnsupportedVersion(ClientError):
+    code, title = "unsupported_version", "The protocol version is missing or not supported"
+
+
+class UnsupportedMediaType(ClientError):
+    code, title = "unsupported_media_type", "The content type is not the one this method takes"
+
+
+class Unauthenticated(ClientError):
+    code, title = "unauthenticated", "Credentials are needed"
+
+
+class Forbidden(ClientError):
+    code, title = "forbidden", "This is not allowed"
+
+
+class NotFound(ClientError):
+    code, title = "not_found", "There is nothing here"
+
+
+class UploadNotFound(NotFound):
+    code, title = "upload_not_found", "No such upload"
+
+
+class UploadGone(ClientError):
+    code, title = "upload_gone", "The upload has expired"
+
+
+class MethodNotAllowed(ClientError):
+    code, title = "method_not_allowed", "This URL does not take that method"
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"This URL takes {allow}.")
+        self.allow = allow
+
+
+class UploadTooLarge(ClientError):
+    code, title = "upload_too_large", "The upload is larger than this server takes"
+
+
+class BodyTooLarge(ClientError):
+    code, title = "body_too_large", "The body is longer than the rest of the upload"
+
+
+class LengthChanged(ClientError):
+    code, title = "length_changed", "The length of an upload cannot change once it is set"
+
+
+class LengthBelowOffset(ClientError):
+    code, title = "length_below_offset", "The length is smaller than what has arrived"
+
+
+class ProtocolMismatch(ClientError):
+    code, title = "protocol_mismatch", "The upload was created with another protocol"
+
+
+class RangeNotSatisfiable(ClientError):
+    code, title = "range_not_satisfiable", "No byte of the requested range exists"
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"The file has {length} bytes.")
+        self.length = length
+
+
+class PreconditionFailed(ClientError):
+    code, title = "precondition_failed", "A precondition of the request does not hold"
+
+
+# --- a conflict ----------------------------------------------------------------------------------
+
+
+class OffsetMismatch(ConflictError):
+    code, title = "offset_mismatch", "Upload-Offset is not the current offset"
+
+    def __init__(self, *, current: int, given: int) -> None:
+        super().__init__(f"The offset is {current}, the request named {given}.")
+        self.current = current
+
+
+class LeaseLost(ConflictError):
+    code, title = "lease_lost", "Another request has taken the upload over"
+
+
+# --- later ---------------------------------------------------------------------------------------
+
+
+class LeaseNotObtained(TryAgainError):
+    code, title = "upload_locked", "Another request holds the upload and has not let go in time"
+
+
+class StillFinishing(TryAgainError):
+    code, title = "still_finishing", "All bytes are here; the finished file is not confirmed yet"
+
+
+class StateUnavailable(TryAgainError):
+    code, title = "state_unavailable", "The state store does not answer"
+
+
+class StoreUnavailable(TryAgainError):
+    code, title = "store_unavailable", "The object store does not take or give bytes"
+
+
+class ShuttingDown(TryAgainError):
+    code, title = "shutting_down", "The server is shutting down"
+
+
+class BodyStopped(TryAgainError):
+    """Reading a request body ended before the body did; what had arrived is kept."""
+
+    code, title = "body_stopped", "The body was not read to its end"
+
+
+class BodyStalled(BodyStopped):
+    code, title = "body_stalled", "No byte of the body arrived for too long"
+
+
+class ClientGone(BodyStopped):
+    code, title = "client_gone", "The client closed the connection"
+
+
+class BodyInterrupted(BodyStopped):
+    code, title = "body_interrupted", "Another request asked this one to let go of the upload"
+
+
+# --- an operator must act ------------------------------------------------------------------------
+
+
+class StorageFull(OperatorError):
+    code, title = "storage_full", "There is no space left for this upload"
+
+
+class BytesMissing(OperatorError):
+    code, title = "bytes_missing", "Committed bytes of this upload are not in the store"
+
+
+class SchemaMismatch(OperatorError):
+    code, title = "schema_mismatch", "The data were written by another version of the schema"
+
+
+class DataDirInUse(OperatorError):
+    code, title = "data_dir_in_use", "Another server uses this data directory"
+
+
+class DataDirUnusable(OperatorError):
+    code, title = "data_dir_unusable", "The data directory cannot be used"
+
+
+class SettingsInvalid(OperatorError):
+    code, title = "settings_invalid", "A setting is wrong"

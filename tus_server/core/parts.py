@@ -1,0 +1,101 @@
+"""The part planner: how the bytes of an upload are cut into parts a store takes.
+
+Pure. The property every function keeps: in every reachable state the bytes still to come fit into
+the part numbers still free. Sizes in bytes.
+"""
+
+from typing import Protocol
+
+MIB = 1024 * 1024
+
+
+class PartLimits(Protocol):
+    """The limits a plan needs; ports.StoreLimits has them."""
+
+    @property
+    def min_part_size(self) -> int: ...
+    @property
+    def max_part_size(self) -> int: ...
+    @property
+    def max_parts(self) -> int: ...
+    @property
+    def preferred_part_size(self) -> int: ...
+    @property
+    def max_object_size(self) -> int: ...
+    @property
+    def equal_parts(self) -> bool: ...
+
+
+def _fitting(remaining: int, numbers_left: int) -> int:
+    """Give the smallest part size, in whole MiB, with which `remaining` fits the numbers left."""
+    return -(-remaining // (numbers_left * MIB)) * MIB
+
+
+def plan_part_size(
+    limits: PartLimits, *, length: int | None, start: int, number: int, first_size: int | None
+) -> int:
+    """Give the size part `number` (from 1), which begins at byte `start`, should grow to.
+
+    length: of the upload, None while deferred. first_size: size of part 1 where one is stored,
+    which an equal-part store repeats. Raises ValueError where no plan exists: the upload is
+    larger than the limits allow, which callers refuse long before.
+    """
+    if number > limits.max_parts:
+        raise ValueError(f"part {number} of at most {limits.max_parts}")
+    if limits.equal_parts and first_size is not None:
+        size = first_size
+    elif length is not None:
+        size = _planned_for_length(limits, length - start, limits.max_parts - number + 1)
+    elif limits.equal_parts:
+        # The one size is chosen before the length is known: it has to serve the largest object.
+        size = max(limits.preferred_part_size, _fitting(limits.max_object_size, limits.max_parts))
+    else:
+        size = _planned_for_deferred(limits, start, number)
+    size = min(size, limits.max_part_size)
+    return size if length is None else min(size, length - start)
+
+
+def _planned_for_length(limits: PartLimits, remaining: int, numbers_left: int) -> int:
+    size = max(limits.preferred_part_size, _fitting(remaining, numbers_left))
+    if size > limits.max_part_size:
+        raise ValueError(f"{remaining} bytes do not fit into {numbers_left} parts")
+    return size
+
+
+def _planned_for_deferred(limits: PartLimits, start: int, number: int) -> int:
+    """Grow by the share of the numbers used: small parts first, and still room for the largest.
+
+    What is left of the largest object, spread over the numbers left, is the least a part may be
+    on average from here on. Small parts are affordable while that mean stays below half of the
+    largest part.
+    """
+    numbers_left = limits.max_parts - number + 1
+    mean = _fitting(limits.max_object_size - start, numbers_left)
+    if 2 * mean <= limits.max_part_size:
+        used = number - 1
+        steps = used * 16 // limits.max_parts
+        return max(limits.preferred_part_size, min(limits.preferred_part_size << steps, mean * 2))
+    return max(limits.preferred_part_size, mean)
+
+
+def flush_at_end(
+    limits: PartLimits, *, length: int | None, start: int, size: int, numbers_left: int
+) -> bool:
+    """Tell whether a remainder of `size` bytes at the end of a request becomes a part at once.
+
+    Otherwise it becomes the tail. A part at once, so that few acknowledged bytes depend on one
+    node; not where the store would refuse it, where a known length fits one part (it ends as one
+    put), where parts must be equal, or where numbers are scarce.
+    """
+    if size == 0:
+        return False
+    if length is not None and start + size == length:
+        return True
+    if size < limits.min_part_size or (limits.equal_parts and limits.min_part_size > 1):
+        return False
+    if limits.min_part_size <= 1:
+        return True
+    if length is not None and start == 0 and length <= limits.preferred_part_size:
+        return False
+    rest = (limits.max_object_size if length is None else length) - start - size
+    return numbers_left > 1 and _fitting(rest, numbers_left - 1) * 2 <= limits.max_part_size

@@ -1,0 +1,96 @@
+"""The upload: one row of the state store as a value."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from tus_server.core.checksums import EMPTY_CRC64, combine_crc64
+from tus_server.core.ids import UploadId
+from tus_server.core.states import UploadState, check_steps
+
+# JavaScript's largest exact integer: no number we announce is larger (T131).
+MAX_ANNOUNCED_INTEGER = 2**53 - 1
+
+
+class Protocol(StrEnum):
+    """The protocol that created an upload; it keeps it for life."""
+
+    TUS = "tus"
+    RUFH = "rufh"
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Committed bytes that only one node's disk has: [upload.committed_bytes, upload.offset)."""
+
+    length: int
+    crc64: int
+    node: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part the store has confirmed: bytes [start, start + size) of the upload."""
+
+    number: int
+    start: int
+    size: int
+    crc64: int
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is known of an upload; every field is durable but for nothing.
+
+    length: bytes, None while deferred. committed_bytes: contiguous from 0, in the store.
+    crc64: CRC-64/NVME of the committed bytes. metadata: Upload-Metadata exactly as received.
+    freed_at: when the bytes of a terminal upload were found removed from the store.
+    """
+
+    id: UploadId
+    protocol: Protocol
+    state: UploadState
+    created_at: datetime
+    state_on: datetime
+    owner: str | None = None
+    metadata: str | None = None
+    length: int | None = None
+    committed_bytes: int = 0
+    crc64: int = EMPTY_CRC64
+    next_part_number: int = 1
+    tail: Tail | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    freed_at: datetime | None = None
+
+    @property
+    def offset(self) -> int:
+        """Contiguous committed parts + tail (P2)."""
+        return self.committed_bytes + (self.tail.length if self.tail else 0)
+
+    @property
+    def remaining(self) -> int | None:
+        """Bytes still to come; None while the length is deferred."""
+        return None if self.length is None else self.length - self.offset
+
+    def with_length(self, length: int) -> "Upload":
+        """Settle a deferred length."""
+        return replace(self, length=length)
+
+    def with_bytes(self, size: int, crc64: int) -> "Upload":
+        """Add a part of `size` bytes that the store has confirmed, right behind the others."""
+        return replace(
+            self,
+            committed_bytes=self.committed_bytes + size,
+            crc64=combine_crc64(self.crc64, crc64, size) if self.committed_bytes else crc64,
+            next_part_number=self.next_part_number + 1,
+        )
+
+    def stepped(self, *steps: UploadState, on: datetime) -> "Upload":
+        """Go through `steps` of the life cycle. Raises IllegalTransition."""
+        if not steps:
+            return self
+        check_steps(self.state, steps)
+        return replace(self, state=steps[-1], state_on=on)
