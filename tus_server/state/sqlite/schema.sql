@@ -1,0 +1,71 @@
+-- Times are microseconds since 1970 (UTC), sizes are bytes. Mirrors the Postgres schema; leases are
+-- not here, because the one process that owns the file keeps them in memory.
+
+CREATE TABLE uploads (
+    id              TEXT PRIMARY KEY,
+    protocol        TEXT NOT NULL CHECK (protocol IN ('tus', 'rufh')),
+    state           TEXT NOT NULL CHECK (state IN (
+                        'initiated', 'receiving', 'completed', 'verified', 'accepted',
+                        'rejected', 'deleted', 'error', 'canceled', 'expired')),
+    created_at      INTEGER NOT NULL,
+    state_on        INTEGER NOT NULL,
+    owner           TEXT,
+    metadata        TEXT,
+    length          INTEGER CHECK (length >= 0),
+    committed_bytes INTEGER NOT NULL DEFAULT 0 CHECK (committed_bytes >= 0),
+    -- CRC-64/NVME of the committed bytes as a signed 64-bit integer: SQLite has no unsigned one.
+    crc64           INTEGER NOT NULL DEFAULT 0,
+    next_part_number INTEGER NOT NULL DEFAULT 1,
+    tail_length     INTEGER NOT NULL DEFAULT 0 CHECK (tail_length >= 0),
+    tail_crc64      INTEGER,
+    tail_node       TEXT,
+    tail_generation INTEGER,
+    error_code      TEXT,
+    error_message   TEXT,
+    freed_at        INTEGER,
+    CHECK (length IS NULL OR committed_bytes + tail_length <= length),
+    CHECK ((tail_length > 0) = (tail_node IS NOT NULL)),
+    CHECK (state NOT IN ('completed', 'verified', 'accepted', 'rejected')
+           OR (tail_length = 0 AND length IS NOT NULL AND committed_bytes = length)),
+    CHECK ((state = 'error') = (error_code IS NOT NULL)),
+    CHECK (freed_at IS NULL OR state IN ('deleted', 'error', 'canceled', 'expired'))
+) WITHOUT ROWID;
+
+CREATE INDEX uploads_by_creation ON uploads (created_at, id);
+
+-- What a crash may leave half-way: a small part of all rows, read at every start.
+CREATE INDEX uploads_unfinished ON uploads (id)
+    WHERE state IN ('initiated', 'receiving', 'completed')
+       OR (state IN ('deleted', 'error', 'canceled', 'expired') AND freed_at IS NULL);
+
+CREATE TABLE upload_parts (
+    upload_id TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE,
+    number    INTEGER NOT NULL CHECK (number >= 1),
+    start     INTEGER NOT NULL CHECK (start >= 0),
+    size      INTEGER NOT NULL CHECK (size >= 0),
+    crc64     INTEGER NOT NULL,
+    etag      TEXT,
+    PRIMARY KEY (upload_id, number)
+) WITHOUT ROWID;
+
+CREATE TABLE status_history (
+    id        INTEGER PRIMARY KEY,
+    upload_id TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE,
+    state     TEXT NOT NULL,
+    state_on  INTEGER NOT NULL
+);
+CREATE INDEX status_history_by_upload ON status_history (upload_id, id);
+
+-- Events waiting for delivery. No foreign key: an event outlives the row it speaks of.
+CREATE TABLE outbox (
+    id           INTEGER PRIMARY KEY,
+    upload_id    TEXT NOT NULL,
+    kind         TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    delivered_at INTEGER
+);
+CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL;
+
+-- One row that readiness writes to.
+CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), written_at INTEGER NOT NULL);
+INSERT INTO probe (id, written_at) VALUES (1, 0);
