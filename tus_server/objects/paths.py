@@ -1,0 +1,26 @@
+"""Where an upload's files are on local disk: made from the id alone, never from a user's name."""
+
+from pathlib import Path
+
+from tus_server.core.ids import UploadId, random_part
+
+
+class Paths:
+    """`<root>/objects/a/bc/abc...` and, until it is complete, `abc....partial` beside it.
+
+    Both are in one folder, so a rename finishes an upload and one fsync of that folder makes it
+    last. 16 x 256 folders: few enough to exist soon, enough for hundreds of millions of files.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._objects = f"{root}/objects"
+
+    def folder(self, upload_id: UploadId) -> str:
+        return f"{self._objects}/{upload_id[0]}/{upload_id[1:3]}"
+
+    def final(self, upload_id: UploadId) -> str:
+        return f"{self.folder(upload_id)}/{random_part(upload_id)}"
+
+    def partial(self, upload_id: UploadId) -> str:
+        return self.final(upload_id) + ".partial"
