@@ -1,0 +1,1 @@
+"""What happens to an upload: one module a verb, over the ports."""

@@ -1,0 +1,60 @@
+"""Ending an upload on request: terminal state first, then the bytes (T94-T97)."""
+
+from dataclasses import replace
+
+import structlog
+
+from tus_server.core.errors import StorageFull, StoreUnavailable
+from tus_server.core.ids import UploadId
+from tus_server.core.states import FINISHED, UploadState
+from tus_server.core.upload import Upload
+from tus_server.engine.engine import Engine
+from tus_server.engine.lookup import check_alive, find_for
+from tus_server.ports import Lease, Operation, Principal
+
+log = structlog.get_logger(__name__)
+
+
+async def terminate(engine: Engine, upload_id: UploadId, principal: Principal) -> None:
+    """Cancel an unfinished upload or delete a finished one, and free its bytes.
+
+    An earlier holder is asked to let go. Raises: as find_for, LeaseNotObtained, StateUnavailable.
+    Bytes that cannot be removed now are removed by the recovery loop.
+    """
+    await find_for(engine, upload_id, principal, Operation.TERMINATE)
+    await engine.undisturbed(_terminate(engine, upload_id), _nothing)
+
+
+async def _terminate(engine: Engine, upload_id: UploadId) -> None:
+    lease, upload = await engine.leases.acquire(upload_id, _nothing)
+    try:
+        check_alive(upload)
+        await discard(engine, lease, upload)
+    finally:
+        await engine.leases.release(lease)
+
+
+async def discard(engine: Engine, lease: Lease, upload: Upload) -> None:
+    """Commit the terminal state that fits the state of `upload`, then free its bytes."""
+    ended = UploadState.DELETED if upload.state in FINISHED else UploadState.CANCELED
+    terminal = upload.stepped(ended, on=engine.clock.now())
+    await engine.state.commit(lease, upload, terminal, steps=(ended,))
+    await free(engine, lease, terminal)
+
+
+async def free(engine: Engine, lease: Lease, upload: Upload) -> None:
+    """Remove the bytes of a terminal upload; freed_at is the mark that this need not be retried.
+
+    A store that is away is no error here: the 404 stands from the terminal commit on.
+    """
+    try:
+        await engine.objects.free(upload)
+    except (StoreUnavailable, StorageFull) as exc:
+        log.warning("upload.not_freed", upload=upload.id, detail=exc.detail)
+        return
+    freed = replace(upload, freed_at=engine.clock.now())
+    await engine.state.commit(lease, upload, freed, release=True)
+
+
+def _nothing() -> None:
+    """A termination is short: whoever asks waits, and then finds nothing."""
