@@ -1,0 +1,1 @@
+"""ASGI: routes, handlers, bodies, errors."""

@@ -1,0 +1,80 @@
+"""Downloads: GET of a finished upload, and the HEAD that goes with it (RFC 9110)."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from email.utils import format_datetime
+
+from tus_server.core.errors import PreconditionFailed
+from tus_server.core.upload import Upload
+from tus_server.engine.engine import Engine
+from tus_server.http.exchange import Exchange, Header
+from tus_server.wire.conditional import Outcome, Validators, evaluate, range_applies
+from tus_server.wire.disposition import INLINE_TYPES, render_disposition, served_type
+from tus_server.wire.metadata import find_text, parse_metadata
+from tus_server.wire.ranges import parse_range, render_content_range
+
+
+async def send_download(engine: Engine, upload: Upload, exchange: Exchange) -> None:
+    """Answer with the content of a finished upload, or the part of it that was asked for.
+
+    Raises, before the reply has begun: PreconditionFailed, RangeNotSatisfiable, BytesMissing,
+    StoreUnavailable.
+    """
+    assert upload.length is not None
+    fields = exchange.fields.as_text()
+    # From the content: the same bytes uploaded again are the same to a cache.
+    validators = Validators(f'"{upload.crc64:016x}-{upload.length:x}"', upload.state_on)
+    headers = _headers(upload, validators)
+    outcome = evaluate(fields, validators)
+    if outcome is Outcome.PRECONDITION_FAILED:
+        raise PreconditionFailed
+    if outcome is Outcome.NOT_MODIFIED:
+        await exchange.reply(304, headers)
+        return
+    status, start, end = 200, 0, upload.length
+    # RFC 9110, 14.2: Range is defined for GET alone.
+    wanted = fields.get("range") if exchange.method == "GET" else None
+    if wanted is not None and range_applies(fields.get("if-range"), validators):
+        found = parse_range(wanted, upload.length)
+        if found is not None:
+            status, (start, end) = 206, found
+            content_range = render_content_range(start, end, upload.length)
+            headers.append((b"content-range", content_range.encode()))
+    headers.append((b"content-length", b"%d" % (end - start)))
+    if exchange.method == "HEAD" or start == end:
+        await exchange.start(status, headers)
+        await exchange.send_content(b"", more=False)
+        return
+    await _stream(exchange, status, headers, engine.objects.read(upload, start, end))
+
+
+async def _stream(
+    exchange: Exchange, status: int, headers: list[Header], content: AsyncGenerator[bytes, None]
+) -> None:
+    async with aclosing(content), exchange.watching() as client:
+        # The first block before the status: what is gone or out of reach becomes an error reply.
+        block = await anext(content)
+        await exchange.start(status, headers)
+        await exchange.send_content(block, more=True)
+        async for block in content:
+            if client.done():
+                return  # uvicorn swallows what is sent to nobody: the rest need not be read
+            await exchange.send_content(block, more=True)
+        await exchange.send_content(b"", more=False)
+
+
+def _headers(upload: Upload, validators: Validators) -> list[Header]:
+    metadata = parse_metadata(upload.metadata)
+    content_type = served_type(find_text(metadata, "filetype", "type", "contentType"))
+    inline = content_type.partition(";")[0] in INLINE_TYPES
+    disposition = render_disposition(find_text(metadata, "filename", "name"), inline=inline)
+    return [
+        (b"content-type", content_type.encode("latin-1")),
+        (b"content-disposition", disposition.encode("latin-1")),
+        (b"x-content-type-options", b"nosniff"),
+        # An uploaded page must not act in our name, whatever the browser makes of its type.
+        (b"content-security-policy", b"sandbox; default-src 'none'"),
+        (b"etag", validators.etag.encode()),
+        (b"last-modified", format_datetime(upload.state_on, usegmt=True).encode()),
+        (b"accept-ranges", b"bytes"),
+    ]
