@@ -1,0 +1,133 @@
+"""Text of a setting -> value. Pure: no environment, no file system."""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tus_server.core.errors import SettingsInvalid
+from tus_server.wire.cors import Origins
+from tus_server.wire.forwarded import TrustedProxies
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_BASE_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*")
+
+
+class Unfit(ValueError):
+    """The value does not do for a reason of its own; the message ends the sentence about it."""
+
+
+def split_list(value: object) -> object:
+    """Split comma text. Entries of an array may hold commas themselves (regular expressions)."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(item.strip() for item in value if item.strip())
+    return value
+
+
+def fold_case(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def blank_is_unset(value: object) -> object:
+    """Take `TUS_X=` for unset, where unset has a meaning of its own."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def parse_path(value: object) -> object:
+    # Neither env files nor TOML know a shell's ~.
+    return Path(_checked_path(value)).expanduser() if isinstance(value, str) else value
+
+
+def parse_host(host: str) -> str:
+    host = host.strip().removeprefix("[").removesuffix("]")
+    if not _HOST_NAME.fullmatch(host):
+        ip_address(host)  # IPv6, or a ValueError
+    return host
+
+
+def parse_base_path(path: str) -> str:
+    """Make the path start and end with a slash."""
+    inner = path.strip().strip("/")
+    path = f"/{inner}/" if inner else "/"
+    if not _BASE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+        raise ValueError
+    return path
+
+
+def parse_public_url(url: str) -> str:
+    parts = urlsplit(url.strip())
+    plain = not ("@" in parts.netloc or "?" in url or "#" in url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or not plain:
+        raise ValueError
+    if not re.fullmatch(r"[!-~]+", parts.geturl()):
+        raise ValueError
+    return parts.geturl().rstrip("/")
+
+
+def check_proxies(proxies: tuple[str, ...]) -> tuple[str, ...]:
+    return _check_by(TrustedProxies, proxies)
+
+
+def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    return _check_by(Origins, origins)
+
+
+def parse_sqlite_url(url: str) -> Path:
+    """Give the file; three slashes are relative to the working directory, four absolute."""
+    scheme = url.strip().partition(":")[0].lower()
+    if scheme.partition("+")[0] in ("postgres", "postgresql"):
+        raise Unfit(
+            "this version keeps its state in SQLite only; leave the setting out, or give "
+            "sqlite:////absolute/path.db"
+        )
+    match = re.fullmatch(r"sqlite:///([^?#]*[^?#/])", url.strip(), re.IGNORECASE)
+    if match is None or match[1] == ":memory:":
+        raise ValueError
+    return Path(_checked_path(unquote(match[1])))
+
+
+def check_sqlite_url(url: str) -> str:
+    parse_sqlite_url(url)
+    return url
+
+
+def parse_file_url(url: str) -> Path:
+    """Give the folder; file:relative is relative to the working directory."""
+    scheme, _, place = url.strip().partition(":")
+    if scheme.lower() in ("s3", "s3+http", "s3+https"):
+        raise Unfit(
+            "this version keeps files on local disk only; leave the setting out, or give "
+            "file:///absolute/folder"
+        )
+    if scheme.lower() != "file" or re.search(r"[?#]", place):
+        raise ValueError
+    if place.startswith("//"):
+        place = place[2:]
+        if not place.startswith("/"):  # file://host/path
+            raise ValueError
+    return Path(_checked_path(unquote(place)))
+
+
+def check_file_url(url: str) -> str:
+    parse_file_url(url)
+    return url
+
+
+def _checked_path(path: str) -> str:
+    if not path.strip() or "\0" in path:
+        raise ValueError
+    return path
+
+
+def _check_by(
+    parse: Callable[[tuple[str, ...]], object], value: tuple[str, ...]
+) -> tuple[str, ...]:
+    try:
+        parse(value)
+    except SettingsInvalid as exc:
+        words = exc.detail.removesuffix(".")
+        raise Unfit(words[:1].lower() + words[1:]) from exc
+    return value
