@@ -1,0 +1,353 @@
+"""Settings: where they come from, what is refused and with which words."""
+
+import os
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tus_server.core.errors import SettingsInvalid
+from tus_server.core.upload import MAX_ANNOUNCED_INTEGER
+from tus_server.settings import Settings, load_settings, settings_table, unknown_environment
+
+REPOSITORY = Path(__file__).parents[2]
+MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("TUS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(**flags: Any) -> str:
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings(**flags)
+    return str(caught.value)
+
+
+# --- where a value comes from
+
+
+def test_nothing_needs_to_be_configured(tmp_path: Path) -> None:
+    settings = load_settings()
+
+    assert (settings.host, settings.port, settings.base_path) == ("127.0.0.1", 8080, "/files/")
+    assert settings.data_dir == Path("./tus-data")
+    assert settings.state_path == tmp_path / "tus-data" / "state.db"
+    assert settings.store_path == tmp_path / "tus-data"
+    assert settings.max_size is None
+    assert settings.origins == ("*",)
+    assert settings.proxies == ()
+    assert settings.buffer_bytes == 128 * MIB
+    assert settings.part_size_bytes == 32 * MIB
+    assert settings.max_header_bytes == 32 * 1024
+    assert settings.body_idle_timeout_s == 60.0
+    assert (settings.durability, settings.downloads, settings.body_path) == (
+        "full",
+        "proxy",
+        "auto",
+    )
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tus-server.toml").write_text('port = 1\nhost = "::1"\nlog_level = "error"\n')
+    monkeypatch.setenv("TUS_PORT", "2")
+    monkeypatch.setenv("TUS_HOST", "localhost")
+
+    settings = load_settings(port=3)
+
+    assert (settings.port, settings.host, settings.log_level) == (3, "localhost", "error")
+
+
+def test_a_flag_that_is_none_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUS_PORT", "2")
+
+    assert load_settings(port=None).port == 2
+
+
+@pytest.mark.parametrize("how", ["flag", "environment", "init"])
+def test_the_file_can_be_named(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    file.write_text("port = 9\n")
+    (tmp_path / "tus-server.toml").write_text("port = 1\n")
+    if how == "environment":
+        monkeypatch.setenv("TUS_CONFIG", str(file))
+
+    if how == "init":
+        settings = Settings(config=file)
+    else:
+        settings = load_settings(file if how == "flag" else None)
+
+    assert settings.port == 9
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().port = 1
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8, unix", '["10.0.0.0/8", "unix"]'])
+def test_lists_are_comma_text_or_arrays(text: str, tmp_path: Path) -> None:
+    (tmp_path / "tus-server.toml").write_text(
+        f"behind_proxy = {text}\n" if text.startswith("[") else f'behind_proxy = "{text}"\n'
+    )
+
+    assert load_settings().proxies == ("10.0.0.0/8", "unix")
+
+
+def test_a_list_can_be_emptied_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUS_CORS_ORIGINS", "")
+
+    assert load_settings().origins == ()
+
+
+# --- what a value becomes
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("10 GiB", 10 * 1024 * MIB), ("1GB", 10**9), ("123", 123), ("", None)]
+)
+def test_sizes_have_units(text: str, size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUS_MAX_SIZE", text)
+
+    assert load_settings().max_size == size
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("files", "/files/"),
+        ("/files", "/files/"),
+        ("/a/b.c/", "/a/b.c/"),
+        ("/", "/"),
+        ("", "/"),
+    ],
+)
+def test_the_base_path_starts_and_ends_with_a_slash(given: str, path: str) -> None:
+    assert load_settings(base_path=given).base_path == path
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [("::", "::"), ("[::1]", "::1"), ("fe80::1%lo", "fe80::1%lo"), ("a.example", "a.example")],
+)
+def test_hosts_are_addresses_or_names(given: str, host: str) -> None:
+    assert load_settings(host=given).host == host
+
+
+def test_the_public_url_has_no_slash_at_its_end() -> None:
+    assert load_settings(public_url="https://f.example/up/").public_url == "https://f.example/up"
+
+
+def test_urls_of_state_and_store_are_relative_or_absolute(tmp_path: Path) -> None:
+    relative = load_settings(state_url="sqlite:///x/s.db", store_url="file:x")
+    absolute = load_settings(state_url="sqlite:////x/s.db", store_url="file:///a%20b")
+
+    assert (relative.state_path, relative.store_path) == (tmp_path / "x/s.db", tmp_path / "x")
+    assert (absolute.state_path, absolute.store_path) == (Path("/x/s.db"), Path("/a b"))
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert load_settings(data_dir="~/tus").data_dir == tmp_path / "tus"
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("host", "http://localhost"),
+        ("host", "localhost:80"),
+        ("host", ""),
+        ("port", "http"),
+        ("port", "65536"),
+        ("port", "-1"),
+        ("port", ""),
+        ("base_path", "/a b/"),
+        ("base_path", "/a//b/"),
+        ("base_path", "/../"),
+        ("base_path", "/a?b/"),
+        ("public_url", "files.example.com"),
+        ("public_url", "ftp://files.example.com"),
+        ("public_url", "https://"),
+        ("public_url", "https://files.example.com/#a"),
+        ("public_url", "https://files.example.com:99999"),
+        ("data_dir", ""),
+        ("data_dir", "a\0b"),
+        ("state_url", "sqlite://"),
+        ("state_url", "sqlite:///"),
+        ("state_url", "sqlite:///:memory:"),
+        ("state_url", "sqlite://host/x.db"),
+        ("state_url", "/x.db"),
+        ("state_url", "postgresql://db/tus"),
+        ("store_url", "s3://bucket"),
+        ("store_url", "file://host/x"),
+        ("store_url", "file:"),
+        ("store_url", "/x"),
+        ("max_size", "0"),
+        ("max_size", "-1"),
+        ("max_size", "ten"),
+        ("max_size", str(MAX_ANNOUNCED_INTEGER + 1)),
+        ("behind_proxy", "proxy.example"),
+        ("behind_proxy", "10.0.0.1/8"),
+        ("cors_origins", "app.example.com"),
+        ("cors_origins", "https://a.example/path"),
+        ("cors_origins", "*,https://a.example"),
+        ("cors_credentials", "perhaps"),
+        ("body_idle_timeout_s", "0"),
+        ("body_idle_timeout_s", "nan"),
+        ("lease_wait_s", "-1"),
+        ("shutdown_timeout_s", "inf"),
+        ("keep_alive_timeout_s", "soon"),
+        ("buffer_bytes", "1 KiB"),
+        ("part_size_bytes", "1"),
+        ("max_header_bytes", "2 GiB"),
+        ("durability", "none"),
+        ("downloads", "yes"),
+        ("body_path", "slow"),
+        ("file_threads", "0"),
+        ("log_format", "xml"),
+        ("log_level", "loud"),
+    ],
+)
+@pytest.mark.parametrize("how", ["environment", "flag"])
+def test_a_wrong_value_gets_one_sentence_with_name_value_and_remedy(
+    how: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {}
+    if how == "flag" or "\0" in value:
+        flags[name] = value
+    else:
+        monkeypatch.setenv(f"TUS_{name.upper()}", value)
+
+    sentence = refusal(**flags)
+
+    assert sentence.startswith(f"TUS_{name.upper()} is {value!r}")
+    assert re.search(r": .*\w.*\.$", sentence)
+    assert "\n" not in sentence
+    if flags:
+        assert f"by --{name.replace('_', '-')}" in sentence
+
+
+def test_each_wrong_setting_has_its_own_line() -> None:
+    lines = refusal(port=-1, host="", durability="x").splitlines()
+
+    assert [line.split()[0] for line in lines] == ["TUS_HOST", "TUS_PORT", "TUS_DURABILITY"]
+
+
+def test_a_wrong_value_in_the_file_is_named_by_key_and_file(tmp_path: Path) -> None:
+    (tmp_path / "tus-server.toml").write_text("port = 70000\n")
+
+    assert refusal() == (
+        "TUS_PORT is '70000', by the key 'port' in tus-server.toml: give a number from 0 to 65535."
+    )
+
+
+def test_an_unknown_key_in_the_file_is_refused_with_the_likely_one(tmp_path: Path) -> None:
+    (tmp_path / "tus-server.toml").write_text("prot = 1\n")
+
+    assert refusal() == (
+        "tus-server.toml has the key 'prot', which is no setting; did you mean port?"
+    )
+
+
+@pytest.mark.parametrize("content", [b"port = \n", b"\xff\xfe", None])
+def test_a_file_that_cannot_be_read_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(SettingsInvalid, match=r"^TUS_CONFIG is '.*x\.toml', which .*\.$"):
+        load_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "words"),
+    [
+        ("state_url", "postgresql://me:s3cret@db/tus?password=s3cret", "SQLite only"),
+        ("state_url", "postgres+asyncpg://me:s3/cr3et@db/tus", "SQLite only"),
+        ("store_url", "s3://key:s3cret@bucket", "local disk only"),
+    ],
+)
+def test_services_of_other_versions_are_refused_without_showing_secrets(
+    name: str, url: str, words: str
+) -> None:
+    sentence = refusal(**{name: url})
+
+    assert words in sentence
+    assert "s3" not in sentence.replace("'s3://", "")
+
+
+def test_secrets_are_not_shown_by_the_error_of_the_constructor() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(state_url="postgresql://me:s3cret@db/tus")
+
+    assert "s3cret" not in str(caught.value)
+
+
+def test_credentials_need_named_origins() -> None:
+    assert "TUS_CORS_ORIGINS" in refusal(cors_credentials=True)
+    assert load_settings(cors_credentials=True, cors_origins="https://a.example").cors_credentials
+
+
+def test_unknown_variables_are_listed_with_the_likely_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUS_PROT", "1")
+    monkeypatch.setenv("TUS_WHATEVER", "1")
+    monkeypatch.setenv("TUS_PORT", "1")
+    monkeypatch.setenv("OTHER_TUS_PORT", "1")
+
+    assert unknown_environment() == [
+        "TUS_PROT is no setting; did you mean TUS_PORT?",
+        "TUS_WHATEVER is no setting.",
+    ]
+
+
+# --- what is said about them elsewhere
+
+
+def test_the_table_has_every_setting_with_default_and_meaning() -> None:
+    rows = {row.name: row for row in settings_table()}
+
+    assert rows.keys() == {f"TUS_{name.upper()}" for name in Settings.model_fields}
+    assert all(row.default and row.description for row in rows.values())
+    assert rows["TUS_BUFFER_BYTES"].default == "`128 MiB`"
+    assert rows["TUS_DATA_DIR"].default == "`./tus-data`"
+    assert rows["TUS_BODY_IDLE_TIMEOUT_S"].default == "`60`"
+    assert rows["TUS_MAX_SIZE"].default == "2^53-1"
+
+
+def test_units_are_in_names_or_descriptions() -> None:
+    for row in settings_table():
+        if row.name.endswith("_S"):
+            assert row.description.startswith("Seconds")
+        if row.name.endswith("_BYTES") or row.name == "TUS_MAX_SIZE":
+            assert "ytes" in row.description
+
+
+def test_readme_lists_every_setting_as_it_is() -> None:
+    render = runpy.run_path(str(REPOSITORY / "docs" / "settings_table.py"))
+    expected = render["render_settings_table"]()
+    readme = {
+        cells[0].strip("`"): cells
+        for line in (REPOSITORY / "README.md").read_text("utf-8").splitlines()
+        if len(cells := [cell.strip() for cell in line.strip().strip("|").split("|")]) >= 2
+    }
+
+    wrong = [
+        row.name
+        for row in settings_table()
+        if row.name not in readme or readme[row.name][1].strip("`") != row.default.strip("`")
+    ]
+
+    assert not wrong, f"README.md lacks {wrong}; it should have\n\n{expected}"
