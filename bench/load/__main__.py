@@ -1,0 +1,44 @@
+"""Run one job, given as JSON on standard input; its outcome goes to standard output."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+
+from bench.job import Job, Outcome
+from bench.load.large import one_patch, small_patches
+from bench.load.replies import RowFailed
+from bench.load.session import Session
+from bench.load.slow import slow
+from bench.load.small import head, post_body, post_patch
+from bench.load.takeover import takeover
+
+_ROWS: dict[str, Callable[[Session], Outcome]] = {
+    "one-patch": one_patch,
+    "small-patches": small_patches,
+    "post-patch": post_patch,
+    "post-body": post_body,
+    "head": head,
+    "slow": slow,
+    "takeover": takeover,
+}
+
+
+def main() -> None:
+    job = Job.from_json(sys.stdin.read())
+    # A collection would only add noise: a run is short and makes no cycles.
+    gc.disable()
+    session = Session(job)
+    try:
+        outcome = _ROWS[job.row](session)
+        if job.delete_after:
+            session.delete_created()
+    except (RowFailed, OSError) as exc:
+        # OSError covers TimeoutError and connections refused, reset or cut.
+        outcome = Outcome(error=str(exc) or type(exc).__name__)
+    sys.stdout.write(outcome.to_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""How much each row sends, to how many connections, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The amounts of every row; `_bytes` are bytes, `_s` seconds, the rest are counts."""
+
+    big_bytes: int = 1 << 30
+    patch_count: int = 256
+    patch_bytes: int = 1 << 20
+    small_bytes: int = 4096
+    clients: int = 16
+    head_uploads: int = 256
+    warmup_s: float = 1.0
+    window_s: float = 4.0
+    slow_uploads: int = 2000
+    slow_bytes_per_s: int = 16 * 1024
+    slow_s: float = 15.0
+    takeover_tries: int = 50
+    takeover_sent_bytes: int = 256 * 1024
+    takeover_stall_s: float = 0.1
+
+    @property
+    def room_bytes(self) -> int:
+        """Free space a row may need in the upload folder."""
+        slow = int(self.slow_uploads * self.slow_bytes_per_s * (self.slow_s + 10))
+        return max(self.big_bytes * 3 // 2, self.patch_count * self.patch_bytes * 2, slow)
+
+
+FULL = Sizes()
+
+# Enough to see that every row runs; the figures mean little.
+QUICK = Sizes(
+    big_bytes=64 << 20,
+    patch_count=32,
+    head_uploads=64,
+    warmup_s=0.3,
+    window_s=1.0,
+    slow_uploads=200,
+    slow_s=3.0,
+    takeover_tries=5,
+)
