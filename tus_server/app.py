@@ -8,7 +8,6 @@ only then is the first request answered.
 import asyncio
 import resource
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,6 +32,7 @@ from tus_server.http.ops import ops_routes
 from tus_server.http.server import ServerOptions, listen, make_server
 from tus_server.http.tus import TusHandler, TusOptions
 from tus_server.objects.local import LocalObjects
+from tus_server.objects.threads import FileThreads
 from tus_server.ports import ANONYMOUS, Authorizer
 from tus_server.settings import Settings
 from tus_server.state.sqlite import SqliteReader, SqliteState
@@ -183,9 +183,7 @@ async def _open_engine(settings: Settings, authorizer: Authorizer, stack: AsyncE
     state = await stack.enter_async_context(
         SqliteState(settings.state_path, clock, durable=durable)
     )
-    threads = stack.enter_context(
-        ThreadPoolExecutor(settings.file_threads, thread_name_prefix="files")
-    )
+    threads = stack.enter_context(FileThreads(settings.file_threads))
     objects = LocalObjects(
         settings.store_path,
         threads,

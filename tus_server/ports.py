@@ -199,6 +199,9 @@ class ObjectStore(Port):
     def open_part(self, upload: Upload, *, number: int, start: int) -> PartWriter:
         """Prepare to write part `number` at byte `start`; no I/O yet.
 
+        A part that follows another one in the same request is opened once a write to that one
+        has been awaited, and may overtake it from then on.
+
         Only the holder of the lease may do so, and never while another writer of the same
         bytes has a thread or call under way.
         """

@@ -30,6 +30,8 @@ from tus_server.engine.finish import finish
 from tus_server.ports import Body, Lease, PartReceipt, PartWriter
 
 _NOTHING = memoryview(b"")
+# A sender that needs longer to fill a block is slow, and gets no larger one.
+QUICK_S = 0.1
 
 
 @dataclass(slots=True)
@@ -104,7 +106,7 @@ class Reception:
         A fast body is received into one block while the one before is written, and gets larger
         blocks; a slow one keeps one small block, which is written out whenever it pauses.
         """
-        blocks = self._engine.blocks
+        blocks, clock = self._engine.blocks, self._engine.clock
         start, number = self._position, self._number
         goal = self._part_size(start, number)
         writer = self._engine.objects.open_part(self.upload, number=number, start=start)
@@ -115,6 +117,7 @@ class Reception:
         try:
             while True:
                 want = min(len(block), fill + goal - size) - fill
+                began_s = clock.monotonic_s()
                 count = await self._read(memoryview(block)[fill : fill + want])
                 size += count
                 fill += count
@@ -127,7 +130,7 @@ class Reception:
                     self._number += 1
                     self._first_block = len(block)
                     return _Filled(writer, number, start, size, memoryview(block)[:fill], block)
-                if count < want:
+                if count < want or clock.monotonic_s() - began_s > QUICK_S:
                     await writer.write(memoryview(block)[:fill])
                     fill = 0
                     continue
@@ -191,6 +194,9 @@ class Reception:
 
     async def _store_behind(self, filled: _Filled) -> None:
         """Store a part while the next one is received, within the limit of the store."""
+        if len(filled.rest) == filled.size:
+            # All of it is still in its block: the contract of open_part wants it begun.
+            await self._begin_part(filled)
         self._under_way.append(asyncio.create_task(self._store(filled)))
         while len(self._under_way) >= self._engine.objects.limits.parallel_parts:
             await self._under_way[0]
@@ -213,6 +219,15 @@ class Reception:
                 reached += prefix[-1][1].size
             if prefix:
                 await self._commit(prefix)
+
+    async def _begin_part(self, filled: _Filled) -> None:
+        try:
+            await filled.writer.write(filled.rest)
+        except TusServerError:
+            self._engine.blocks.give(filled.block)
+            await filled.writer.discard()
+            raise
+        filled.rest = _NOTHING
 
     async def _finish_part(self, filled: _Filled, *, completes: bool) -> PartReceipt:
         try:
@@ -241,7 +256,7 @@ class Reception:
             stored.append((last, receipt))
             is_object = receipt.is_object
         after, parts = self._after(stored)
-        if after is self.upload:
+        if after is self.upload and after.offset != after.length:
             return self.upload
         steps = self._steps(after)
         if after.offset == after.length:

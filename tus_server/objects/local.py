@@ -8,7 +8,6 @@ part may have any size. One process owns the files: the data dir's lock sees to 
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Part, Upload
 from tus_server.objects import files
 from tus_server.objects.files import disk_errors
 from tus_server.objects.paths import Paths
+from tus_server.objects.threads import FileThreads
 from tus_server.ports import PartReceipt, PartWriter, StoreLimits
 
 READ_SIZE = 256 * 1024
@@ -28,19 +28,19 @@ T = TypeVar("T")
 
 
 class LocalObjects:
-    """See ports.ObjectStore. `executor` runs everything that may block."""
+    """See ports.ObjectStore."""
 
     def __init__(
         self,
         root: Path,
-        executor: Executor,
+        threads: FileThreads,
         *,
         part_size_bytes: int = 32 * MIB,
         durable: bool = True,
     ) -> None:
         self.paths = Paths(root)
         self.durable = durable
-        self._executor = executor
+        self._threads = threads
         self._limits = StoreLimits(
             min_part_size=1,
             max_part_size=MAX_ANNOUNCED_INTEGER,
@@ -72,7 +72,7 @@ class LocalObjects:
         path = self.paths.final(upload.id)
         try:
             with disk_errors():
-                file = await aiofiles.open(path, "rb", buffering=0, executor=self._executor)
+                file = await aiofiles.open(path, "rb", buffering=0)
         except StoreUnavailable as exc:
             if isinstance(exc.__cause__, FileNotFoundError):
                 raise BytesMissing(f"The object of upload {upload.id} is gone.") from exc
@@ -99,7 +99,7 @@ class LocalObjects:
             with disk_errors():
                 return step()
 
-        return asyncio.get_running_loop().run_in_executor(self._executor, translated)
+        return self._threads.run(translated)
 
     def _complete(self, upload: Upload) -> None:
         partial, final = self.paths.partial(upload.id), self.paths.final(upload.id)
