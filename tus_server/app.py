@@ -231,7 +231,10 @@ def _raise_file_limit() -> None:
     """Every running upload has a socket and a file: take what the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            log.warning("server.file_limit", files=soft)  # macOS names a limit it does not grant
 
 
 # --- for the command line

@@ -126,7 +126,7 @@ class StateStore(StateReader, Port):
     async def unfinished_work(
         self, limit: int, after: UploadId | None = None, *, receiving: bool
     ) -> list[Upload]:
-        """Give rows a crash may have left half-way, in order of id, from behind `after`.
+        """Give rows a crash may have left half-way, oldest first, from behind row `after`.
 
         Those are: completed; terminal with freed_at None; with `receiving` also initiated and
         receiving.

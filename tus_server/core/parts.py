@@ -26,9 +26,16 @@ class PartLimits(Protocol):
     def equal_parts(self) -> bool: ...
 
 
-def _fitting(remaining: int, numbers_left: int) -> int:
-    """Give the smallest part size, in whole MiB, with which `remaining` fits the numbers left."""
-    return -(-remaining // (numbers_left * MIB)) * MIB
+def _mean(rest: int, numbers_left: int) -> int:
+    """Give the smallest part size with which `rest` bytes fit the numbers left."""
+    return -(-rest // numbers_left)
+
+
+def _rounded(limits: PartLimits, size: int) -> int:
+    """Give the preferred size, or above it whole MiB, as far as the largest part allows."""
+    if size <= limits.preferred_part_size:
+        return limits.preferred_part_size
+    return min(-(-size // MIB) * MIB, limits.max_part_size)
 
 
 def plan_part_size(
@@ -48,18 +55,17 @@ def plan_part_size(
         size = _planned_for_length(limits, length - start, limits.max_parts - number + 1)
     elif limits.equal_parts:
         # The one size is chosen before the length is known: it has to serve the largest object.
-        size = max(limits.preferred_part_size, _fitting(limits.max_object_size, limits.max_parts))
+        size = _rounded(limits, _mean(limits.max_object_size, limits.max_parts))
     else:
         size = _planned_for_deferred(limits, start, number)
-    size = min(size, limits.max_part_size)
     return size if length is None else min(size, length - start)
 
 
 def _planned_for_length(limits: PartLimits, remaining: int, numbers_left: int) -> int:
-    size = max(limits.preferred_part_size, _fitting(remaining, numbers_left))
-    if size > limits.max_part_size:
+    mean = _mean(remaining, numbers_left)
+    if mean > limits.max_part_size:
         raise ValueError(f"{remaining} bytes do not fit into {numbers_left} parts")
-    return size
+    return _rounded(limits, mean)
 
 
 def _planned_for_deferred(limits: PartLimits, start: int, number: int) -> int:
@@ -67,15 +73,14 @@ def _planned_for_deferred(limits: PartLimits, start: int, number: int) -> int:
 
     What is left of the largest object, spread over the numbers left, is the least a part may be
     on average from here on. Small parts are affordable while that mean stays below half of the
-    largest part.
+    largest part and another number follows.
     """
     numbers_left = limits.max_parts - number + 1
-    mean = _fitting(limits.max_object_size - start, numbers_left)
-    if 2 * mean <= limits.max_part_size:
-        used = number - 1
-        steps = used * 16 // limits.max_parts
-        return max(limits.preferred_part_size, min(limits.preferred_part_size << steps, mean * 2))
-    return max(limits.preferred_part_size, mean)
+    mean = _mean(limits.max_object_size - start, numbers_left)
+    if numbers_left > 1 and 2 * mean <= limits.max_part_size:
+        steps = (number - 1) * 16 // limits.max_parts
+        return min(limits.preferred_part_size << steps, _rounded(limits, 2 * mean))
+    return _rounded(limits, mean)
 
 
 def flush_at_end(
@@ -91,11 +96,11 @@ def flush_at_end(
         return False
     if length is not None and start + size == length:
         return True
-    if size < limits.min_part_size or (limits.equal_parts and limits.min_part_size > 1):
+    if size < limits.min_part_size or limits.equal_parts:
         return False
-    if limits.min_part_size <= 1:
-        return True
-    if length is not None and start == 0 and length <= limits.preferred_part_size:
+    whole = limits.max_object_size if length is None else length
+    fits_one_part = whole <= _rounded(limits, _mean(whole, limits.max_parts))
+    if fits_one_part and length is not None and start == 0 and limits.min_part_size > 1:
         return False
-    rest = (limits.max_object_size if length is None else length) - start - size
-    return numbers_left > 1 and _fitting(rest, numbers_left - 1) * 2 <= limits.max_part_size
+    rest = whole - start - size
+    return numbers_left > 1 and 2 * _mean(rest, numbers_left - 1) <= limits.max_part_size

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
+import structlog
+
 from tus_server.core.errors import (
     BodyStopped,
     BodyTooLarge,
@@ -28,6 +30,8 @@ from tus_server.engine.buffers import SMALL, grown
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import finish
 from tus_server.ports import Body, Lease, PartReceipt, PartWriter
+
+log = structlog.get_logger(__name__)
 
 _NOTHING = memoryview(b"")
 # A sender that needs longer to fill a block is slow, and gets no larger one.
@@ -272,6 +276,8 @@ class Reception:
         self.upload = after
         if completed:
             self.upload = await finish(engine, self._lease, after)
+        if self.upload.state is UploadState.VERIFIED:
+            log.info("upload.verified", upload=self.upload.id, length=self.upload.length)
         return self.upload
 
     async def _store_empty(self) -> bool:

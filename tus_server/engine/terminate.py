@@ -39,6 +39,7 @@ async def discard(engine: Engine, lease: Lease, upload: Upload) -> None:
     ended = UploadState.DELETED if upload.state in FINISHED else UploadState.CANCELED
     terminal = upload.stepped(ended, on=engine.clock.now())
     await engine.state.commit(lease, upload, terminal, steps=(ended,))
+    log.info("upload.terminated", upload=upload.id, state=ended)
     await free(engine, lease, terminal)
 
 

@@ -19,11 +19,12 @@ from tus_server.engine.append import Append, Appended, append
 from tus_server.engine.create import Create, create
 from tus_server.engine.download import find_download
 from tus_server.engine.engine import Engine
+from tus_server.engine.lookup import find_for
 from tus_server.engine.status import status
 from tus_server.engine.terminate import terminate
 from tus_server.http.downloads import send_download
 from tus_server.http.exchange import Exchange
-from tus_server.ports import ANONYMOUS, Credentials, Principal
+from tus_server.ports import ANONYMOUS, Credentials, Operation, Principal
 from tus_server.wire import tus
 from tus_server.wire.forwarded import TrustedProxies, client_address, public_origin
 
@@ -158,8 +159,8 @@ class TusHandler:
         self, exchange: Exchange, principal: Principal, upload_id: UploadId
     ) -> None:
         """Answer a HEAD without Tus-Resumable: only a finished upload has one (T8)."""
-        upload = await self._engine.state.find_upload(upload_id)
-        if upload is not None and (upload.state not in FINISHED or not self._options.downloads):
+        upload = await find_for(self._engine, upload_id, principal, Operation.STATUS)
+        if upload.state not in FINISHED or not self._options.downloads:
             tus.check_version(exchange.fields)
         await self._get(exchange, principal, upload_id)
 

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 
 from tus_server.core.errors import StorageFull, StoreUnavailable
 
+# macOS has no fdatasync.
+sync_content = getattr(os, "fdatasync", os.fsync)
+
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 

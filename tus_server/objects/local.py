@@ -182,7 +182,7 @@ class _LocalPart:
         is_object = completes and self._start == 0
         store, upload = self._store, self._upload
         if store.durable:
-            os.fdatasync(self._descriptor)
+            files.sync_content(self._descriptor)
         if is_object:
             os.rename(store.paths.partial(upload.id), store.paths.final(upload.id))
         if self._start == 0 and store.durable:

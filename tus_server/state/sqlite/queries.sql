@@ -13,12 +13,13 @@ UPDATE uploads SET
     tail_length = ?, tail_crc64 = ?, tail_node = ?, tail_generation = ?,
     error_code = ?, error_message = ?, freed_at = ?
 WHERE id = ? AND committed_bytes + tail_length = ?
+RETURNING seq
 
 -- name: insert_part
 INSERT INTO upload_parts (upload_id, number, start, size, crc64, etag) VALUES (?, ?, ?, ?, ?, ?)
 
 -- name: insert_status
-INSERT INTO status_history (upload_id, state, state_on) VALUES (?, ?, ?)
+INSERT INTO status_history (upload_seq, state, state_on) VALUES (?, ?, ?)
 
 -- name: insert_event
 INSERT INTO outbox (upload_id, kind, created_at) VALUES (?, ?, ?)
@@ -36,9 +37,8 @@ SELECT id, protocol, state, created_at, state_on, owner, metadata, length, commi
     error_code, error_message, freed_at
 FROM uploads
 WHERE (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
-  AND (:before IS NULL
-       OR (created_at, id) < (SELECT created_at, id FROM uploads WHERE id = :before))
-ORDER BY created_at DESC, id DESC LIMIT :limit
+  AND (:before IS NULL OR seq < (SELECT seq FROM uploads WHERE id = :before))
+ORDER BY seq DESC LIMIT :limit
 
 -- name: find_parts
 SELECT number, start, size, crc64, etag FROM upload_parts WHERE upload_id = ? ORDER BY start
@@ -49,14 +49,15 @@ SELECT id, protocol, state, created_at, state_on, owner, metadata, length, commi
     next_part_number, tail_length, tail_crc64, tail_node, tail_generation,
     error_code, error_message, freed_at
 FROM uploads
-WHERE (state IN ('initiated', 'receiving', 'completed')
-       OR (state IN ('deleted', 'error', 'canceled', 'expired') AND freed_at IS NULL))
+WHERE freed_at IS NULL AND NOT (state = 'verified' OR state = 'accepted'
+                                OR state = 'rejected')
   AND (? OR state NOT IN ('initiated', 'receiving'))
-  AND id > ?
-ORDER BY id LIMIT ?
+  AND seq > coalesce((SELECT seq FROM uploads WHERE id = ?), 0)
+ORDER BY seq LIMIT ?
 
 -- name: history
-SELECT state, state_on FROM status_history WHERE upload_id = ? ORDER BY id DESC
+SELECT state, state_on FROM status_history
+WHERE upload_seq = (SELECT seq FROM uploads WHERE id = ?) ORDER BY id DESC
 
 -- name: pending_events
 SELECT upload_id, kind, created_at FROM outbox WHERE delivered_at IS NULL ORDER BY id LIMIT ?

@@ -78,7 +78,7 @@ def _upload(row: tuple[Any, ...]) -> Upload:
 def insert(db: Connection, upload: Upload) -> None:
     """Insert the row and its first history row."""
     created_at = microseconds(upload.created_at)
-    db.execute(
+    seq = db.execute(
         SQL["insert_upload"],
         (
             upload.id,
@@ -90,8 +90,8 @@ def insert(db: Connection, upload: Upload) -> None:
             upload.metadata,
             *_mutable(upload),
         ),
-    )
-    db.execute(SQL["insert_status"], (upload.id, upload.state, created_at))
+    ).lastrowid
+    db.execute(SQL["insert_status"], (seq, upload.state, created_at))
 
 
 def update(
@@ -106,11 +106,12 @@ def update(
     changed = db.execute(
         SQL["update_upload"],
         (after.state, state_on, *_mutable(after), after.id, before.offset),
-    ).rowcount
-    if changed != 1:
+    ).fetchall()
+    if not changed:
         raise LeaseLost
+    seq = changed[0][0]
     for state in steps:
-        db.execute(SQL["insert_status"], (after.id, state, state_on))
+        db.execute(SQL["insert_status"], (seq, state, state_on))
         if state in EVENTS:
             db.execute(SQL["insert_event"], (after.id, state, state_on))
     if parts:
@@ -144,8 +145,8 @@ def find_parts(db: Connection, upload_id: UploadId) -> list[Part]:
 def unfinished(
     db: Connection, limit: int, after: UploadId | None, *, receiving: bool
 ) -> list[Upload]:
-    """Give rows a crash may have left half-way, by id."""
-    found = db.execute(SQL["unfinished_work"], (receiving, after or "", limit))
+    """Give rows a crash may have left half-way, oldest first."""
+    found = db.execute(SQL["unfinished_work"], (receiving, after, limit))
     return [_upload(row) for row in found]
 
 

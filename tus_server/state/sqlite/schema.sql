@@ -1,12 +1,19 @@
 -- Times are microseconds since 1970 (UTC), sizes are bytes. Mirrors the Postgres schema; leases are
 -- not here, because the one process that owns the file keeps them in memory.
+--
+-- Rows are laid out by `seq`, the order of creation: ids are random, and a table in their order
+-- would make every small upload dirty pages of its own, which the log then has to carry.
+-- Lists of states are chains of OR: SQLite builds a temporary tree for each IN list, at every write.
 
 CREATE TABLE uploads (
-    id              TEXT PRIMARY KEY,
-    protocol        TEXT NOT NULL CHECK (protocol IN ('tus', 'rufh')),
-    state           TEXT NOT NULL CHECK (state IN (
-                        'initiated', 'receiving', 'completed', 'verified', 'accepted',
-                        'rejected', 'deleted', 'error', 'canceled', 'expired')),
+    seq             INTEGER PRIMARY KEY,
+    id              TEXT NOT NULL UNIQUE,
+    protocol        TEXT NOT NULL CHECK (protocol = 'tus' OR protocol = 'rufh'),
+    state           TEXT NOT NULL CHECK (
+                        state = 'verified' OR state = 'receiving' OR state = 'initiated'
+                        OR state = 'completed' OR state = 'accepted' OR state = 'rejected'
+                        OR state = 'deleted' OR state = 'error' OR state = 'canceled'
+                        OR state = 'expired'),
     created_at      INTEGER NOT NULL,
     state_on        INTEGER NOT NULL,
     owner           TEXT,
@@ -25,18 +32,18 @@ CREATE TABLE uploads (
     freed_at        INTEGER,
     CHECK (length IS NULL OR committed_bytes + tail_length <= length),
     CHECK ((tail_length > 0) = (tail_node IS NOT NULL)),
-    CHECK (state NOT IN ('completed', 'verified', 'accepted', 'rejected')
-           OR (tail_length = 0 AND length IS NOT NULL AND committed_bytes = length)),
+    CHECK ((tail_length = 0 AND length IS NOT NULL AND committed_bytes = length)
+           OR NOT (state = 'completed' OR state = 'verified' OR state = 'accepted'
+                   OR state = 'rejected')),
     CHECK ((state = 'error') = (error_code IS NOT NULL)),
-    CHECK (freed_at IS NULL OR state IN ('deleted', 'error', 'canceled', 'expired'))
-) WITHOUT ROWID;
-
-CREATE INDEX uploads_by_creation ON uploads (created_at, id);
+    CHECK (freed_at IS NULL OR state = 'deleted' OR state = 'error' OR state = 'canceled'
+           OR state = 'expired')
+);
 
 -- What a crash may leave half-way: a small part of all rows, read at every start.
-CREATE INDEX uploads_unfinished ON uploads (id)
-    WHERE state IN ('initiated', 'receiving', 'completed')
-       OR (state IN ('deleted', 'error', 'canceled', 'expired') AND freed_at IS NULL);
+CREATE INDEX uploads_unfinished ON uploads (seq)
+    WHERE freed_at IS NULL AND NOT (state = 'verified' OR state = 'accepted'
+                                    OR state = 'rejected');
 
 CREATE TABLE upload_parts (
     upload_id TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE,
@@ -49,12 +56,12 @@ CREATE TABLE upload_parts (
 ) WITHOUT ROWID;
 
 CREATE TABLE status_history (
-    id        INTEGER PRIMARY KEY,
-    upload_id TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE,
-    state     TEXT NOT NULL,
-    state_on  INTEGER NOT NULL
+    id         INTEGER PRIMARY KEY,
+    upload_seq INTEGER NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
+    state      TEXT NOT NULL,
+    state_on   INTEGER NOT NULL
 );
-CREATE INDEX status_history_by_upload ON status_history (upload_id, id);
+CREATE INDEX status_history_by_upload ON status_history (upload_seq);
 
 -- Events waiting for delivery. No foreign key: an event outlives the row it speaks of.
 CREATE TABLE outbox (
