@@ -13,13 +13,20 @@ OURS = "ours"
 
 
 def ours() -> StartedServer:
-    """tus_server as a newcomer runs it: fsync and SQLite synchronous=FULL are its defaults."""
+    """tus_server as a newcomer runs it: fsync and SQLite synchronous=FULL are its defaults.
+
+    It logs as little as the peers do: warnings.
+    """
 
     def launch(port: int, files: Path) -> Launch:
         serve = ["-m", "tus_server", "serve", "--host", "127.0.0.1", "--port", str(port)]
         return Launch(
             command=[sys.executable, *serve],
-            environment={"TUS_DATA_DIR": str(files), "TUS_BASE_PATH": "/files/"},
+            environment={
+                "TUS_DATA_DIR": str(files),
+                "TUS_BASE_PATH": "/files/",
+                "TUS_LOG_LEVEL": "warning",
+            },
             ready=("GET", "/readyz"),
         )
 

@@ -11,9 +11,6 @@ from contextlib import contextmanager
 
 from tus_server.core.errors import StorageFull, StoreUnavailable
 
-# macOS has no fdatasync.
-sync_content = getattr(os, "fdatasync", os.fsync)
-
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -34,6 +31,12 @@ def write_at(descriptor: int, block: memoryview, position: int) -> None:
     written = os.pwrite(descriptor, block, position)
     while written < len(block):
         written += os.pwrite(descriptor, block[written:], position + written)
+
+
+def sync_content(descriptor: int) -> None:
+    """Make the bytes and the size of a file durable."""
+    sync = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
+    sync(descriptor)
 
 
 def open_making_folders(path: str, flags: int, *, durable: bool) -> int:
