@@ -29,7 +29,7 @@ from tus_server.http.asgi import AsgiOptions, UploadsAsgi
 from tus_server.http.body import Receive
 from tus_server.http.exchange import Scope, Send
 from tus_server.http.ops import ops_routes
-from tus_server.http.server import ServerOptions, listen, make_server
+from tus_server.http.server import BACKLOG, ServerOptions, bind, make_server
 from tus_server.http.tus import TusHandler, TusOptions
 from tus_server.objects.local import LocalObjects
 from tus_server.objects.threads import FileThreads
@@ -158,11 +158,13 @@ async def _serve(settings: Settings) -> None:
         max_header_bytes=settings.max_header_bytes,
         fast_bodies=settings.body_path != "plain",
     )
-    with listen(settings.host, settings.port) as listener:
+    with bind(settings.host, settings.port) as listener:
         async with app.lifespan():
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{port}{settings.base_path}"
+            # From here on a connection waits for us instead of being refused.
+            listener.listen(BACKLOG)
             app.announce(url)
             log.info("server.listening", url=url, data_dir=str(settings.data_dir))
             server = make_server(app, options, app.engine.let_go)

@@ -67,13 +67,13 @@ class UploadsAsgi:
         await self._answer(exchange, root + self._base, rest)
 
     async def _answer(self, exchange: Exchange, base: str, rest: str) -> None:
-        exchange.common = [TUS_RESUMABLE]
+        exchange.common = [*self._cors(exchange), TUS_RESUMABLE]
         try:
             # tus 1.0.0, X-HTTP-Method-Override: the actual method MUST be ignored (T14).
             override = exchange.fields.find(b"x-http-method-override")
             if override is not None:
-                exchange.method = override.decode("latin-1").strip().upper()
-            exchange.common = [*self._cors(exchange), TUS_RESUMABLE]
+                exchange.method = override.decode("latin-1").upper()
+                exchange.common = [*self._cors(exchange), TUS_RESUMABLE]
             await self._tus.handle(exchange, base, rest)
         except TusServerError as exc:
             if exchange.answered:

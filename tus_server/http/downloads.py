@@ -40,6 +40,9 @@ async def send_download(engine: Engine, upload: Upload, exchange: Exchange) -> N
             status, (start, end) = 206, found
             content_range = render_content_range(start, end, upload.length)
             headers.append((b"content-range", content_range.encode()))
+    if exchange.method == "HEAD" and exchange.scope["method"] != "HEAD":
+        await exchange.reply(status, headers)  # a POST turned into HEAD: no content to announce
+        return
     headers.append((b"content-length", b"%d" % (end - start)))
     if exchange.method == "HEAD" or start == end:
         await exchange.start(status, headers)

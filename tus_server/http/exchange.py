@@ -24,7 +24,8 @@ class Exchange:
     """A request and the means to answer it.
 
     method: the effective one (X-HTTP-Method-Override, T13, T14). fields: read before the body,
-    never after it. common: headers of every reply to this request.
+    never after it. body_size: Content-Length in bytes, None for a chunked body. common: headers
+    of every reply to this request.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Exchange:
         "_receive",
         "_send",
         "answered",
+        "body_size",
         "common",
         "fields",
         "method",
@@ -45,6 +47,7 @@ class Exchange:
     ) -> None:
         self.scope = scope
         self.fields = Fields(scope["headers"])
+        self.body_size = _body_size(self.fields)
         self.method: str = scope["method"]
         self.common: Sequence[Header] = ()
         self.answered = False
@@ -59,13 +62,6 @@ class Exchange:
         """Tell whether the request has a body: Content-Length above 0, or chunked."""
         return self.body_size != 0
 
-    @property
-    def body_size(self) -> int | None:
-        """Content-Length; None for a chunked body."""
-        if b"transfer-encoding" in self.fields:
-            return None
-        # The server's parser has checked it already.
-        return self.fields.find_number(b"content-length") or 0
 
     def body(self) -> AsgiBody | UvicornBody:
         """Open the body. Nothing is read, and no 100 Continue sent, before the first read."""
@@ -162,3 +158,13 @@ class Exchange:
                     dropped += count
         except (TimeoutError, BodyStopped):
             pass
+
+
+def _body_size(fields: Fields) -> int | None:
+    """Read what frames the body; the server's parser has decided already whether it holds."""
+    if b"transfer-encoding" in fields:
+        return None
+    length = fields.find_joined(b"content-length")
+    if length is None:
+        return 0
+    return int(length) if length.isascii() and length.isdecimal() else None

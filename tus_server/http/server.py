@@ -15,6 +15,7 @@ from tus_server.core.errors import SettingsInvalid
 from tus_server.http.uvicorn_protocol import TusProtocol, fast_protocol
 
 log = structlog.get_logger(__name__)
+BACKLOG = 2048  # connections that wait to be accepted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -79,13 +80,13 @@ def make_server(app: ASGIApp, options: ServerOptions, let_go: Callable[[], None]
         proxy_headers=False,
         timeout_keep_alive=max(1, round(options.keep_alive_timeout_s)),
         timeout_graceful_shutdown=max(1, round(options.shutdown_timeout_s)),
-        backlog=2048,
+        backlog=BACKLOG,
     )
     return Server(config, let_go)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket. Raises SettingsInvalid naming TUS_HOST and TUS_PORT."""
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address to listen on. Raises SettingsInvalid naming TUS_HOST and TUS_PORT."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

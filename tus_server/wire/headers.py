@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from tus_server.core.errors import MalformedHeader
 
 # int() also takes "1_000", "+5", " 5 " and non-ASCII digits, so it never sees a raw header.
+_BLANKS = b" \t"  # around a value, and no part of it (RFC 9110, 5.5); parsers leave some
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,18}")
 
 
@@ -36,14 +37,16 @@ class Fields:
         """Give the value of a field that may appear once. Raises MalformedHeader if repeated."""
         if self._repeated is not None and name in self._repeated:
             raise MalformedHeader(f"{_shown(name)} appears more than once.")
-        return self._values.get(name)
+        value = self._values.get(name)
+        return None if value is None else value.strip(_BLANKS)
 
     def find_joined(self, name: bytes) -> str | None:
         """Give the value of a list field: repeated lines are joined (RFC 9110, 5.3)."""
         if self._repeated is not None and name in self._repeated:
-            return b",".join(self._repeated[name]).decode("latin-1")
+            lines = (line.strip(_BLANKS) for line in self._repeated[name])
+            return b",".join(lines).decode("latin-1")
         value = self._values.get(name)
-        return None if value is None else value.decode("latin-1")
+        return None if value is None else value.strip(_BLANKS).decode("latin-1")
 
     def find_number(self, name: bytes) -> int | None:
         """Give a non-negative integer, None if absent. Raises MalformedHeader (T1, T2, T128)."""

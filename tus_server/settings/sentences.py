@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pydantic_core import ErrorDetails
 
-from tus_server.setting_values import Unfit
+from tus_server.settings.values import Unfit
 
 _MAX_SHOWN_CHARS = 120
 

@@ -1,16 +1,12 @@
-"""Settings: one frozen object from flags, environment, TOML file and defaults, in that order."""
+"""Settings: one frozen object with everything an operator can choose."""
 
-import os
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     ByteSize,
-    Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
@@ -22,13 +18,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from tus_server import setting_values as values
-from tus_server.core.errors import SettingsInvalid
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER
-from tus_server.setting_errors import render_hint, render_wrong_setting
+from tus_server.settings import values
+from tus_server.settings.fields import PREFIX, setting
+from tus_server.settings.sources import find_config, read_config
 
-PREFIX: Final = "TUS_"
-DEFAULT_CONFIG: Final = Path("tus-server.toml")
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
@@ -38,17 +32,6 @@ _PublicUrl = Annotated[str, AfterValidator(values.parse_public_url)]
 _StateUrl = Annotated[str, AfterValidator(values.check_sqlite_url)]
 _StoreUrl = Annotated[str, AfterValidator(values.check_file_url)]
 _CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.split_list)]
-
-
-def _setting(
-    description: str, expects: str, *, default: Any, shown: str | None = None, **limits: Any
-) -> Any:
-    """Declare a field; `expects` ends the sentence on a wrong value, `shown` is a default in words.
-
-    Sizes are in bytes.
-    """
-    extra: dict[str, Any] = {"expects": expects, "shown": shown}
-    return Field(default=default, description=description, json_schema_extra=extra, **limits)
 
 
 class Settings(BaseSettings):
@@ -63,53 +46,53 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    config: Annotated[Path | None, _Optional] = _setting(
+    config: Annotated[Path | None, _Optional] = setting(
         "TOML file with settings: the names below in lower case, without TUS_",
         "give the path of a file",
         default=None,
         shown="./tus-server.toml if there is one",
     )
-    host: Annotated[str, AfterValidator(values.parse_host)] = _setting(
+    host: Annotated[str, AfterValidator(values.parse_host)] = setting(
         "Address to listen on",
         "give an IP address or a host name, without scheme and port",
         default="127.0.0.1",
     )
-    port: int = _setting(
+    port: int = setting(
         "TCP port to listen on; 0 takes any free one",
         "give a number from 0 to 65535",
         default=8080,
         ge=0,
         le=65535,
     )
-    base_path: Annotated[str, AfterValidator(values.parse_base_path)] = _setting(
+    base_path: Annotated[str, AfterValidator(values.parse_base_path)] = setting(
         "Path of the creation URL; uploads are below it",
         "give a path such as /files/ of letters, digits and - . _ ~",
         default="/files/",
     )
-    public_url: Annotated[_PublicUrl | None, _Optional] = _setting(
+    public_url: Annotated[_PublicUrl | None, _Optional] = setting(
         "Scheme and host that clients use, such as https://files.example.com, for Location",
         "give scheme and host such as https://files.example.com, without query and password",
         default=None,
         shown="as the request says",
     )
-    data_dir: Annotated[Path, BeforeValidator(values.parse_path)] = _setting(
+    data_dir: Annotated[Path, BeforeValidator(values.parse_path)] = setting(
         "Folder of everything the server keeps; one server per folder",
         "give the path of a folder",
         default=Path("./tus-data"),
     )
-    state_url: Annotated[_StateUrl | None, _Optional] = _setting(
+    state_url: Annotated[_StateUrl | None, _Optional] = setting(
         "Where the state of uploads is: sqlite:///relative.db or sqlite:////absolute/path.db",
         "give sqlite:///relative.db or sqlite:////absolute/path.db",
         default=None,
         shown="state.db in the data dir",
     )
-    store_url: Annotated[_StoreUrl | None, _Optional] = _setting(
+    store_url: Annotated[_StoreUrl | None, _Optional] = setting(
         "Where the bytes of uploads are: file:relative or file:///absolute/folder",
         "give file:relative or file:///absolute/folder",
         default=None,
         shown="objects in the data dir",
     )
-    max_size: Annotated[ByteSize | None, _Optional] = _setting(
+    max_size: Annotated[ByteSize | None, _Optional] = setting(
         "Size of the largest upload, in bytes or as 10 GiB",
         "give a size from 1 to 2^53-1 bytes, such as 10 GiB",
         default=None,
@@ -117,98 +100,98 @@ class Settings(BaseSettings):
         ge=1,
         le=MAX_ANNOUNCED_INTEGER,
     )
-    behind_proxy: Annotated[_CommaList, AfterValidator(values.check_proxies)] = _setting(
+    behind_proxy: Annotated[_CommaList, AfterValidator(values.check_proxies)] = setting(
         "Proxies whose `Forwarded` and `X-Forwarded-*` count: addresses, networks, `unix`, `*`",
         "give addresses or networks with commas between, 'unix' or '*'",
         default=(),
         shown="none",
     )
-    cors_origins: Annotated[_CommaList, AfterValidator(values.check_origins)] = _setting(
+    cors_origins: Annotated[_CommaList, AfterValidator(values.check_origins)] = setting(
         "Origins whose pages may use the server; `https://*.example.com` takes subdomains",
         "give '*', or origins such as https://app.example.com with commas between",
         default=("*",),
     )
-    cors_credentials: bool = _setting(
+    cors_credentials: bool = setting(
         "Whether those pages may send cookies; needs named origins",
         "give true or false",
         default=False,
     )
-    body_idle_timeout_s: float = _setting(
+    body_idle_timeout_s: float = setting(
         "Seconds without a byte after which a request body is given up; what arrived is kept",
         "give a number of seconds above 0",
         default=60.0,
         gt=0,
         allow_inf_nan=False,
     )
-    lease_wait_s: float = _setting(
+    lease_wait_s: float = setting(
         "Seconds a request waits for another one to let go of the upload",
         "give a number of seconds, at least 0",
         default=5.0,
         ge=0,
         allow_inf_nan=False,
     )
-    shutdown_timeout_s: float = _setting(
+    shutdown_timeout_s: float = setting(
         "Seconds requests get to store what has arrived when the server stops",
         "give a number of seconds, at least 0",
         default=30.0,
         ge=0,
         allow_inf_nan=False,
     )
-    keep_alive_timeout_s: float = _setting(
+    keep_alive_timeout_s: float = setting(
         "Seconds an idle connection is kept open",
         "give a number of seconds above 0",
         default=75.0,
         gt=0,
         allow_inf_nan=False,
     )
-    buffer_bytes: ByteSize = _setting(
+    buffer_bytes: ByteSize = setting(
         "Memory for the bodies of all requests together, in bytes or as 128 MiB",
         "give a size of at least 4 MiB",
         default=ByteSize(128 * MIB),
         ge=4 * MIB,
     )
-    part_size_bytes: ByteSize = _setting(
+    part_size_bytes: ByteSize = setting(
         "Bytes written between two durable commits within one request",
         "give a size from 1 MiB to 5 GiB",
         default=ByteSize(32 * MIB),
         ge=MIB,
         le=5 * 1024 * MIB,
     )
-    max_header_bytes: ByteSize = _setting(
+    max_header_bytes: ByteSize = setting(
         "Size of the largest request head, in bytes or as 32 KiB",
         "give a size from 4 KiB to 1 MiB",
-        default=ByteSize(32 * 1024),
-        ge=4 * 1024,
+        default=ByteSize(32 * KIB),
+        ge=4 * KIB,
         le=MIB,
     )
-    durability: Annotated[Literal["full", "relaxed"], _Word] = _setting(
+    durability: Annotated[Literal["full", "relaxed"], _Word] = setting(
         "full: acknowledged bytes survive a power cut; relaxed: a crash of the server only",
         "give full or relaxed",
         default="full",
     )
-    downloads: Annotated[Literal["proxy", "off"], _Word] = _setting(
+    downloads: Annotated[Literal["proxy", "off"], _Word] = setting(
         "proxy: finished uploads can be fetched from the server; off: they cannot",
         "give proxy or off",
         default="proxy",
     )
-    body_path: Annotated[Literal["auto", "fast", "plain"], _Word] = _setting(
+    body_path: Annotated[Literal["auto", "fast", "plain"], _Word] = setting(
         "How bodies are received: fast (own protocol class), plain (ASGI), auto (fast if it works)",
         "give auto, fast or plain",
         default="auto",
     )
-    file_threads: int = _setting(
+    file_threads: int = setting(
         "Threads for writing, reading and fsync of files",
         "give a number from 1 to 256",
         default=16,
         ge=1,
         le=256,
     )
-    log_format: Annotated[Literal["auto", "console", "json"], _Word] = _setting(
+    log_format: Annotated[Literal["auto", "console", "json"], _Word] = setting(
         "Form of the log lines on stderr; auto: console on a terminal, else json",
         "give auto, console or json",
         default="auto",
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], _Word] = _setting(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _Word] = setting(
         "Least severe log lines to write",
         "give debug, info, warning or error",
         default="info",
@@ -225,8 +208,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the TOML file below the environment; .env files and secret folders are not read."""
         path = find_config(init_settings().get("config"))
-        file = InitSettingsSource(settings_cls, init_kwargs=read_config(path) if path else {})
-        return init_settings, env_settings, file
+        in_file = read_config(path, cls.model_fields) if path else {}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=in_file)
 
     @property
     def state_path(self) -> Path:
@@ -260,122 +243,3 @@ class Settings(BaseSettings):
                 "name the origins in TUS_CORS_ORIGINS, for with '*' it would have no effect"
             )
         return credentials
-
-
-def load_settings(config: Path | None = None, **flags: object) -> Settings:
-    """Load the settings of this process; a flag that is None was not given.
-
-    Raises: SettingsInvalid, with one line for each wrong setting.
-    """
-    given = {name: value for name, value in flags.items() if value is not None}
-    if config is not None:
-        given["config"] = config
-    try:
-        return Settings(**given)  # type: ignore[arg-type]  # pydantic's to check
-    except ValidationError as exc:
-        path = find_config(config)
-        in_file = read_config(path) if path else {}
-        lines = []
-        for error in exc.errors(include_url=False):
-            name = str(error["loc"][0])
-            if name not in Settings.model_fields:
-                lines.append(f"{name!r} is no setting{render_hint(name, Settings.model_fields)}")
-                continue
-            lines.append(
-                render_wrong_setting(
-                    PREFIX + name.upper(),
-                    error,
-                    expects=_extra(name)["expects"],
-                    origin=_origin(name, given, path, in_file),
-                )
-            )
-        # `from None`: that error could show what was given, passwords included.
-        raise SettingsInvalid("\n".join(lines)) from None
-
-
-def find_config(given: str | Path | None = None) -> Path | None:
-    """Find the TOML file to read: the one given, that of TUS_CONFIG, the default if it exists."""
-    named = given or os.environ.get("TUS_CONFIG", "").strip()
-    if named:
-        return Path(named).expanduser()
-    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a TOML file of settings. Raises: SettingsInvalid (also for an unknown key)."""
-    try:
-        with path.open("rb") as file:
-            found = tomllib.load(file)
-    except OSError as exc:
-        raise SettingsInvalid(
-            f"TUS_CONFIG is '{path}', which cannot be read: {exc.strerror}."
-        ) from exc
-    except ValueError as exc:  # no TOML, or no UTF-8
-        raise SettingsInvalid(f"TUS_CONFIG is '{path}', which is no TOML file: {exc}.") from exc
-    known = Settings.model_fields.keys() - {"config"}
-    lines = [
-        f"{path} has the key {key!r}, which is no setting{render_hint(key.lower(), known)}"
-        for key in found
-        if key not in known
-    ]
-    if lines:
-        raise SettingsInvalid("\n".join(lines))
-    return found
-
-
-def unknown_environment() -> list[str]:
-    """Give a sentence for each TUS_* variable that is no setting: allowed, but likely a slip."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    return [
-        f"{name} is no setting{render_hint(name.upper(), known)}"
-        for name in sorted(os.environ)
-        if name.upper().startswith(PREFIX) and name.upper() not in known
-    ]
-
-
-class SettingRow(NamedTuple):
-    """One line of the table in README.md."""
-
-    name: str
-    default: str
-    description: str
-
-
-def settings_table() -> list[SettingRow]:
-    """List every setting: its variable, its default and its meaning, the last two as Markdown."""
-    return [
-        SettingRow(PREFIX + name.upper(), _shown_default(name), str(field.description))
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-def _shown_default(name: str) -> str:
-    default = Settings.model_fields[name].default
-    if (shown := _extra(name)["shown"]) is not None:
-        return str(shown)
-    if isinstance(default, ByteSize):
-        text = f"{default // MIB} MiB" if default % MIB == 0 else f"{default // KIB} KiB"
-    elif isinstance(default, Path):
-        text = f"./{default}"
-    elif isinstance(default, tuple):
-        text = ",".join(default)
-    elif isinstance(default, bool):
-        text = str(default).lower()
-    else:
-        text = f"{default:g}" if isinstance(default, float) else str(default)
-    return f"`{text}`"
-
-
-def _extra(name: str) -> dict[str, Any]:
-    extra = Settings.model_fields[name].json_schema_extra
-    assert isinstance(extra, dict)
-    return extra
-
-
-def _origin(name: str, flags: dict[str, object], path: Path | None, in_file: dict[str, Any]) -> str:
-    """Tell where a value came from, by precedence; nothing for the environment's."""
-    if name in flags:
-        return f", by --{name.replace('_', '-')}"
-    if (PREFIX + name).upper() in map(str.upper, os.environ):
-        return ""
-    return f", by the key {name!r} in {path}" if name in in_file else ""
