@@ -2,7 +2,7 @@
 
 import sys
 
-from tus_server.settings import settings_table
+from tus_server.settings.table import settings_table
 
 
 def render_settings_table() -> str:

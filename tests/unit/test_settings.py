@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from tus_server.core.errors import SettingsInvalid
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER
-from tus_server.settings import Settings, load_settings, settings_table, unknown_environment
+from tus_server.settings import Settings, load_settings, unknown_environment
+from tus_server.settings.table import settings_table
 
 REPOSITORY = Path(__file__).parents[2]
 MIB = 1024 * 1024

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from tus_server.cli.output import render_size
-from tus_server.cli.transfer import TransferFailed
+from tus_server.cli.replies import TransferFailed
 from tus_server.printable import printable
 
 

@@ -2,22 +2,29 @@
 
 import json
 import mimetypes
-import os
-import re
 import shlex
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
-from tus_server.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, complain, refuse, render_size
+from tus_server.cli.arguments import (
+    check_file,
+    metadata_text,
+    parse_chunk_size,
+    parse_endpoint,
+    parse_header_field,
+    parse_metadata_pair,
+)
+from tus_server.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, complain, render_size
+from tus_server.cli.replies import TransferFailed
 from tus_server.printable import printable
 
 if TYPE_CHECKING:
     from tus_server.cli.progress import Reporter
+    from tus_server.cli.stored_urls import StoredUrls
 
 
 def put(
@@ -69,46 +76,35 @@ def put(
     Exit status: 0 all uploaded; 1 some failed, run it again to go on; 2 wrong usage;
     130 interrupted.
     """
-    endpoint = _parse_endpoint(url)
+    endpoint = parse_endpoint(url)
     for path in files:
-        _check_file(path)
-    extra = dict(_parse_metadata(text) for text in metadata or ())
-    headers = dict(_parse_header(text) for text in header or ())
-    chunk = _parse_size(chunk_size) if chunk_size is not None else sys.maxsize
+        check_file(path)
+    extra = dict(parse_metadata_pair(text) for text in metadata or ())
+    headers = dict(parse_header_field(text) for text in header or ())
+    chunk = parse_chunk_size(chunk_size) if chunk_size is not None else sys.maxsize
 
     from tusclient.client import TusClient
 
     from tus_server.cli.progress import Reporter
-    from tus_server.cli.stored_urls import FileFingerprint, StoredUrls, default_path
-    from tus_server.cli.transfer import TransferFailed, send_file
+    from tus_server.cli.transfer import send_file
 
     client = TusClient(endpoint, headers)
-    try:
-        urls: StoredUrls | None = StoredUrls(default_path())
-    except OSError as exc:
-        urls = None
-        complain(
-            f"{default_path()} cannot be written ({exc.strerror}), so a later run will not know "
-            "where this one got to."
-        )
-
+    urls = _open_urls()
     failed: list[Path] = []
     any_bytes = False
     for position, path in enumerate(files):
-        about = {"filename": _text(path.name), "filetype": _filetype(path), **extra}
+        about = {"filename": metadata_text(path.name), "filetype": _filetype(path), **extra}
         began = time.monotonic()
         reporter = Reporter(path, quiet=quiet)
         sent_url, error = None, None
         try:
             with reporter:
-                if fresh and urls is not None:
-                    with path.open("rb") as file:
-                        urls.remove_item(FileFingerprint(endpoint, about).get_fingerprint(file))
                 sent_url = send_file(
                     path,
                     client,
                     metadata=about,
                     urls=urls,
+                    fresh=fresh,
                     chunk_size=chunk,
                     retries=retries,
                     watcher=reporter,
@@ -144,6 +140,19 @@ def put(
         raise typer.Exit(EXIT_FAILED)
 
 
+def _open_urls() -> "StoredUrls | None":
+    from tus_server.cli.stored_urls import StoredUrls, default_path
+
+    try:
+        return StoredUrls(default_path())
+    except OSError as exc:
+        complain(
+            f"{default_path()} cannot be written ({exc.strerror}), so a later run will not know "
+            "where this one got to."
+        )
+        return None
+
+
 def _how_to_go_on(left: list[Path], files: list[Path]) -> str:
     if left == files:
         return "the same command goes on from there."
@@ -156,76 +165,5 @@ def _progress(reporter: "Reporter") -> str:
     return f"{share} of {reporter.name}"
 
 
-# --- what was given ------------------------------------------------------------------------------
-
-
-def _parse_endpoint(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise refuse(
-            f"'{url}' is no URL; the last argument is the creation URL of a tus server, such as "
-            "http://127.0.0.1:8080/files/."
-        )
-    return url
-
-
-def _check_file(path: Path) -> None:
-    if str(path) == "-":
-        raise refuse("standard input cannot be sent, for it cannot be read again; name a file.")
-    if path.is_dir():
-        raise refuse(f"'{path}' is a directory; name the files in it.")
-    if not path.exists():
-        raise refuse(f"there is no file '{path}'.")
-    if not path.is_file():
-        raise refuse(f"'{path}' is no regular file.")
-    if not os.access(path, os.R_OK):
-        raise refuse(f"'{path}' may not be read by this user.")
-
-
-def _parse_metadata(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    # tus 1.0.0, Upload-Metadata: the key MUST NOT contain spaces and commas and MUST NOT be empty.
-    if not separator or not re.fullmatch(r"[!-+\--~]+", key):
-        raise refuse(
-            f"--metadata '{text}' is not KEY=VALUE with a key of visible ASCII characters "
-            "without a comma."
-        )
-    return key, _text(value)
-
-
-def _parse_header(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition(":")
-    value = value.strip()
-    if (
-        not separator
-        or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
-        or not re.fullmatch(r"[\t -~\x80-\xff]*", value)
-    ):
-        # Without the value, which is often a secret.
-        raise refuse("--header is not 'NAME: VALUE' on one line.")
-    return name, value
-
-
-def _parse_size(text: str) -> int:
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    try:
-        size = TypeAdapter(ByteSize).validate_python(text)
-    except ValidationError:
-        size = ByteSize(0)
-    if size < 1:
-        raise refuse(f"--chunk-size '{text}' is no size such as '64 MiB'.")
-    return size
-
-
 def _filetype(path: Path) -> str:
     return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-
-
-def _text(name: str) -> str:
-    """Give a name with bytes that are not UTF-8 replaced, for metadata is text."""
-    return os.fsencode(name).decode("utf-8", "replace")

@@ -1,9 +1,7 @@
 """One file on its way to a tus server, as often interrupted as need be."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
@@ -15,6 +13,15 @@ from tusclient.client import TusClient
 from tusclient.request import TusRequest
 from tusclient.uploader.uploader import Uploader
 
+from tus_server.cli.replies import (
+    Reply,
+    ServerUnreachable,
+    TransferFailed,
+    UploadGone,
+    innermost_words,
+    read_offset,
+    refusal,
+)
 from tus_server.cli.stored_urls import FileFingerprint, StoredUrls
 
 # Seconds. The first also bounds the sending of one block: 64 KiB, so 1 KiB/s is fast enough.
@@ -23,27 +30,6 @@ _ANSWER_TIMEOUT_S: Final = 300.0
 _MAX_DELAY_S: Final = 30.0
 _BLOCK_SIZE: Final = 64 * 1024
 _MAX_REPLY_SIZE: Final = 64 * 1024
-_MAX_SHOWN_CHARS: Final = 200
-
-_MAY_PASS: Final = frozenset({408, 409, 423, 425, 429})
-_NEVER_PASSES: Final = frozenset({501, 505})
-
-
-class TransferFailed(Exception):
-    """The file has not arrived; the message is one sentence. `may_pass`: trying again may help."""
-
-    def __init__(self, sentence: str, *, may_pass: bool = False, retry_after_s: float = 0) -> None:
-        super().__init__(sentence)
-        self.may_pass = may_pass
-        self.retry_after_s = retry_after_s
-
-
-class ServerUnreachable(TransferFailed):
-    """No answer came."""
-
-
-class UploadGone(TransferFailed):
-    """The server does not have the upload (any more)."""
 
 
 class Watcher(Protocol):
@@ -62,11 +48,12 @@ def send_file(
     *,
     metadata: dict[str, str],
     urls: StoredUrls | None,
+    fresh: bool,
     chunk_size: int,
     retries: int,
     watcher: Watcher,
 ) -> str:
-    """Upload a file, or what is missing of it, and give its URL.
+    """Upload a file, or what is missing of it, and give its URL; `fresh`: all of it in any case.
 
     After a failure that may pass it goes on where the server stands, up to `retries` times in a
     row without a byte arriving. Raises: TransferFailed, OSError (the file cannot be read).
@@ -74,6 +61,8 @@ def send_file(
     fingerprint = FileFingerprint(client.url, metadata)
     with path.open("rb") as file:
         key = fingerprint.get_fingerprint(file)
+    if fresh and urls is not None:
+        urls.remove_item(key)
     transfer: Transfer | None = None
     attempt, furthest = 0, 0
     while True:
@@ -179,7 +168,7 @@ class Transfer(Uploader):
 
     def ask(
         self, method: str, url: str, headers: dict[str, str], body: "FileSection | None" = None
-    ) -> "Reply":
+    ) -> Reply:
         """Make one request and read its reply. Raises: ServerUnreachable."""
         try:
             reply = self._session.request(
@@ -196,7 +185,7 @@ class Transfer(Uploader):
                 content = reply.raw.read(_MAX_REPLY_SIZE, decode_content=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
             raise ServerUnreachable(
-                f"{url} does not answer ({_innermost(exc)})", may_pass=True
+                f"{url} does not answer ({innermost_words(exc)})", may_pass=True
             ) from exc
         return Reply(reply.status_code, reply.reason or "", reply.headers, content)
 
@@ -215,16 +204,6 @@ class StreamedPatch(TusRequest):
             )
             reply = self._transfer.ask("PATCH", self._url, self._request_headers, body)
         self.response_headers = {"upload-offset": str(read_offset("PATCH", self._url, reply))}
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a server said; `headers` takes names in any case, `content` is the start of it."""
-
-    status: int
-    reason: str
-    headers: Mapping[str, str]
-    content: bytes
 
 
 class FileSection:
@@ -254,63 +233,3 @@ class FileSection:
             yield block
             sent += len(block)
             self._moved(self._start + sent)
-
-
-def read_offset(method: str, url: str, reply: Reply) -> int:
-    """Read the offset out of the reply to HEAD or PATCH. Raises: UploadGone, TransferFailed."""
-    if reply.status in (404, 410):
-        raise UploadGone(f"the server does not have {url} any more")
-    if reply.status not in (200, 204):
-        raise refusal(method, url, reply)
-    text = reply.headers.get("upload-offset", "")
-    if not (text.isascii() and text.isdecimal()):
-        raise TransferFailed(f"{url} answered {method} without an Upload-Offset")
-    return int(text)
-
-
-def refusal(method: str, url: str, reply: Reply) -> TransferFailed:
-    """Make the error for a reply that is not the one hoped for."""
-    status = reply.status
-    said = f"{url} answered {method} with {status} {reply.reason}".rstrip()
-    if "tus-resumable" not in reply.headers and (status < 500 or status in _NEVER_PASSES):
-        where = reply.headers.get("location")
-        hint = f"; it points to {where}" if where and 300 <= status < 400 else ""
-        return TransferFailed(f"{said}, so it seems to be no tus server{hint}")
-    detail = find_detail(reply.headers, reply.content)
-    after = reply.headers.get("retry-after", "")
-    return TransferFailed(
-        f"{said}: {detail}" if detail else said,
-        may_pass=status in _MAY_PASS or (status >= 500 and status not in _NEVER_PASSES),
-        retry_after_s=float(after) if after.isascii() and after.isdecimal() else 0,
-    )
-
-
-def find_detail(headers: Mapping[str, str], content: bytes) -> str:
-    """Find what a reply says about itself: of a problem document (RFC 9457), or its first line."""
-    kind = headers.get("content-type", "")
-    said = ""
-    if "json" in kind:
-        try:
-            problem = json.loads(content)
-        except ValueError:
-            return ""
-        if isinstance(problem, dict):
-            said = str(problem.get("detail") or problem.get("title") or "")
-    elif kind.startswith("text/plain"):
-        said = content.decode("utf-8", "replace").strip().partition("\n")[0]
-    return said.strip().removesuffix(".")[:_MAX_SHOWN_CHARS]
-
-
-def _innermost(exc: BaseException) -> str:
-    """Give the plainest words in a chain of wrapped errors."""
-    words = ""
-    seen: BaseException | None = exc
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            words = seen.strerror
-        elif isinstance(seen, TimeoutError):
-            words = "timed out"
-        reason = getattr(seen, "reason", None)
-        nested = [arg for arg in (reason, *seen.args) if isinstance(arg, BaseException)]
-        seen = nested[0] if nested else seen.__cause__ or seen.__context__
-    return words or type(exc).__name__

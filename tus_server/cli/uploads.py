@@ -3,29 +3,32 @@
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tus_server.cli.output import (
-    EXIT_FAILED,
-    complain,
-    refuse,
-    render_size,
-    render_time,
+from tus_server.cli.arguments import parse_upload_id
+from tus_server.cli.output import EXIT_FAILED, complain, refuse, render_time
+from tus_server.cli.replies import find_detail
+from tus_server.cli.upload_text import (
+    render_document,
+    render_facts,
+    render_name,
+    render_received,
 )
 from tus_server.core.errors import TusServerError
-from tus_server.core.ids import UploadId, find_upload_id
+from tus_server.core.ids import UploadId
 from tus_server.core.states import TERMINAL, UploadState
-from tus_server.core.upload import Upload
-from tus_server.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tus_server.ports import StatusChange
+    from tus_server.ports import StateReader
     from tus_server.settings import Settings
+
+_Found = TypeVar("_Found")
 
 app = typer.Typer(
     help="Look at and remove uploads, also while the server runs.",
@@ -60,17 +63,11 @@ def list_uploads(
 ) -> None:
     """List uploads, newest first."""
     settings = _load(config, data_dir)
-
-    async def read() -> list[Upload]:
-        from tus_server.app import open_reader
-
-        async with open_reader(settings) as reader:
-            return await reader.list_uploads(frozenset(state) if state else None, limit)
-
-    uploads = asyncio.run(read())
+    states = frozenset(state) if state else None
+    uploads = _read(settings, lambda reader: reader.list_uploads(states, limit))
     if as_json:
         for upload in uploads:
-            typer.echo(json.dumps(_document(upload)))
+            typer.echo(json.dumps(render_document(upload)))
         return
     from rich.table import Table
 
@@ -81,9 +78,9 @@ def list_uploads(
         table.add_row(
             upload.id,
             upload.state.value,
-            _received(upload),
+            render_received(upload),
             render_time(upload.created_at),
-            _name(upload),
+            render_name(upload),
         )
     _console().print(table)
     if len(uploads) == limit:
@@ -98,27 +95,21 @@ def show_upload(
     as_json: AsJson = False,
 ) -> None:
     """Show one upload and how it came to its state, newest first."""
-    upload_id = _parse_id(id)
+    upload_id = parse_upload_id(id)
     settings = _load(config, data_dir)
-
-    async def read() -> "tuple[Upload | None, list[StatusChange]]":
-        from tus_server.app import open_reader
-
-        async with open_reader(settings) as reader:
-            return await reader.find_upload(upload_id), await reader.history(upload_id)
-
-    upload, history = asyncio.run(read())
+    upload = _read(settings, lambda reader: reader.find_upload(upload_id))
     if upload is None:
         complain(f"there is no upload {upload_id}.")
         raise typer.Exit(EXIT_FAILED)
+    history = _read(settings, lambda reader: reader.history(upload_id))
     if as_json:
         changes = [{"state": step.state.value, "at": step.at.isoformat()} for step in history]
-        typer.echo(json.dumps({**_document(upload), "history": changes}))
+        typer.echo(json.dumps({**render_document(upload), "history": changes}))
         return
     from rich.table import Table
 
     facts = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in _facts(upload):
+    for name, value in render_facts(upload):
         facts.add_row(name, value)
     steps = Table("STATE", "SINCE", box=None, pad_edge=False)
     for step in history:
@@ -140,7 +131,7 @@ def remove_uploads(
     as_json: AsJson = False,
 ) -> None:
     """Remove uploads and their files: through the running server if there is one."""
-    upload_ids = [_parse_id(text) for text in ids]
+    upload_ids = [parse_upload_id(text) for text in ids]
     settings = _load(config, data_dir)
     if not yes:
         if not sys.stdin.isatty():
@@ -167,19 +158,18 @@ def remove_uploads(
 
 def _remove(settings: "Settings", upload_id: UploadId) -> str | None:
     """Remove one upload; give a sentence if it could not be."""
-    from tus_server.app import find_running, open_reader, terminate_offline
+    from tus_server.app import find_running, terminate_offline
+    from tus_server.logs import configure_logging
 
-    async def read() -> Upload | None:
-        async with open_reader(settings) as reader:
-            return await reader.find_upload(upload_id)
-
-    upload = asyncio.run(read())
+    upload = _read(settings, lambda reader: reader.find_upload(upload_id))
     if upload is None:
         return "there is no such upload."
     if upload.state in TERMINAL:
         return f"it is {upload.state} already."
     base_url = find_running(settings)
     if base_url is None:
+        # The engine now runs in this process, and stdout is for results.
+        configure_logging(settings.log_format, settings.log_level)
         asyncio.run(terminate_offline(settings, upload_id))
         return None
     return _delete(f"{base_url}{upload_id}")
@@ -187,8 +177,6 @@ def _remove(settings: "Settings", upload_id: UploadId) -> str | None:
 
 def _delete(url: str) -> str | None:
     import requests
-
-    from tus_server.cli.transfer import find_detail
 
     # No proxy: the server is on this machine.
     with requests.Session() as session:
@@ -211,11 +199,17 @@ def _load(config: Path | None, data_dir: str | None) -> "Settings":
     return load_settings(config, data_dir=data_dir)
 
 
-def _parse_id(text: str) -> UploadId:
-    upload_id = find_upload_id(text)
-    if upload_id is None:
-        raise refuse(f"'{text}' is no upload id; it is the last part of an upload's URL.")
-    return upload_id
+def _read(
+    settings: "Settings", query: "Callable[[StateReader], Coroutine[Any, Any, _Found]]"
+) -> _Found:
+    """Ask the state one thing."""
+    from tus_server.app import open_reader
+
+    async def read() -> _Found:
+        async with open_reader(settings) as reader:
+            return await query(reader)
+
+    return asyncio.run(read())
 
 
 def _console() -> "Console":
@@ -226,63 +220,3 @@ def _console() -> "Console":
         # Lines for other programs are not folded.
         console.width = 10_000
     return console
-
-
-# --- an upload in words --------------------------------------------------------------------------
-
-
-def _document(upload: Upload) -> dict[str, Any]:
-    return {
-        "id": upload.id,
-        "state": upload.state.value,
-        "protocol": upload.protocol.value,
-        "offset": upload.offset,
-        "length": upload.length,
-        "created_at": upload.created_at.isoformat(),
-        "state_on": upload.state_on.isoformat(),
-        "owner": upload.owner,
-        "metadata": _metadata(upload),
-        "error_code": upload.error_code,
-        "error_message": upload.error_message,
-    }
-
-
-def _facts(upload: Upload) -> list[tuple[str, str]]:
-    facts = [
-        ("ID", upload.id),
-        ("state", f"{upload.state.value} since {render_time(upload.state_on)}"),
-        ("received", _received(upload)),
-        ("bytes", f"{upload.offset} of {'?' if upload.length is None else upload.length}"),
-        ("created", f"{render_time(upload.created_at)} by {upload.protocol.value}"),
-    ]
-    if upload.owner is not None:
-        facts.append(("owner", printable(upload.owner)))
-    if upload.error_code is not None:
-        message = printable(upload.error_message or "")
-        facts.append(("error", f"{printable(upload.error_code)} {message}"))
-    facts += [(f"metadata {key}", printable(value)) for key, value in _metadata(upload).items()]
-    return facts
-
-
-def _received(upload: Upload) -> str:
-    if upload.length is None:
-        return f"{render_size(upload.offset)} of ?"
-    if upload.offset == upload.length:
-        return render_size(upload.length)
-    return f"{render_size(upload.offset)} of {render_size(upload.length)}"
-
-
-def _name(upload: Upload) -> str:
-    metadata = _metadata(upload)
-    return printable(metadata.get("filename") or metadata.get("name") or "")
-
-
-def _metadata(upload: Upload) -> dict[str, str]:
-    from tus_server.core.errors import MalformedMetadata
-    from tus_server.wire.metadata import parse_metadata
-
-    try:
-        found = parse_metadata(upload.metadata)
-    except MalformedMetadata:
-        return {}
-    return {printable(key): value.decode("utf-8", "replace") for key, value in found.items()}

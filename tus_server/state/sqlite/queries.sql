@@ -11,18 +11,11 @@ INSERT INTO uploads (
 UPDATE uploads SET
     state = ?, state_on = ?, length = ?, committed_bytes = ?, crc64 = ?, next_part_number = ?,
     tail_length = ?, tail_crc64 = ?, tail_node = ?, tail_generation = ?,
-    error_code = ?, error_message = ?, freed_at = ?
+    error_code = ?, error_message = ?, freed_at = ?, steps = ?
 WHERE id = ? AND committed_bytes + tail_length = ?
-RETURNING seq
 
 -- name: insert_part
 INSERT INTO upload_parts (upload_id, number, start, size, crc64, etag) VALUES (?, ?, ?, ?, ?, ?)
-
--- name: insert_status
-INSERT INTO status_history (upload_seq, state, state_on) VALUES (?, ?, ?)
-
--- name: insert_event
-INSERT INTO outbox (upload_id, kind, created_at) VALUES (?, ?, ?)
 
 -- name: find_upload
 SELECT id, protocol, state, created_at, state_on, owner, metadata, length, committed_bytes, crc64,

@@ -8,7 +8,7 @@ from typing import Any
 
 from tus_server.core.errors import LeaseLost
 from tus_server.core.ids import UploadId
-from tus_server.core.states import EVENTS, UploadState
+from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
 from tus_server.ports import Event, StatusChange
 from tus_server.state.queries import load_queries
@@ -76,22 +76,20 @@ def _upload(row: tuple[Any, ...]) -> Upload:
 
 
 def insert(db: Connection, upload: Upload) -> None:
-    """Insert the row and its first history row."""
-    created_at = microseconds(upload.created_at)
-    seq = db.execute(
+    """Insert the row; a trigger adds its first history row."""
+    db.execute(
         SQL["insert_upload"],
         (
             upload.id,
             upload.protocol,
             upload.state,
-            created_at,
+            microseconds(upload.created_at),
             microseconds(upload.state_on),
             upload.owner,
             upload.metadata,
             *_mutable(upload),
         ),
-    ).lastrowid
-    db.execute(SQL["insert_status"], (seq, upload.state, created_at))
+    )
 
 
 def update(
@@ -101,19 +99,23 @@ def update(
     steps: tuple[UploadState, ...],
     parts: Sequence[Part],
 ) -> None:
-    """Replace the row with what belongs to it. Raises LeaseLost before anything has changed."""
-    state_on = microseconds(after.state_on)
+    """Replace the row; a trigger adds history and events. Raises LeaseLost, then nothing changed.
+
+    steps: the way from before.state to after.state.
+    """
     changed = db.execute(
         SQL["update_upload"],
-        (after.state, state_on, *_mutable(after), after.id, before.offset),
-    ).fetchall()
-    if not changed:
+        (
+            after.state,
+            microseconds(after.state_on),
+            *_mutable(after),
+            json.dumps(steps),
+            after.id,
+            before.offset,
+        ),
+    ).rowcount
+    if changed != 1:
         raise LeaseLost
-    seq = changed[0][0]
-    for state in steps:
-        db.execute(SQL["insert_status"], (seq, state, state_on))
-        if state in EVENTS:
-            db.execute(SQL["insert_event"], (after.id, state, state_on))
     if parts:
         db.executemany(
             SQL["insert_part"],

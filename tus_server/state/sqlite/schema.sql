@@ -30,6 +30,8 @@ CREATE TABLE uploads (
     error_code      TEXT,
     error_message   TEXT,
     freed_at        INTEGER,
+    -- JSON: the states the last transition went through, to the current one; see the triggers.
+    steps           TEXT NOT NULL DEFAULT '[]',
     CHECK (length IS NULL OR committed_bytes + tail_length <= length),
     CHECK ((tail_length > 0) = (tail_node IS NOT NULL)),
     CHECK ((tail_length = 0 AND length IS NOT NULL AND committed_bytes = length)
@@ -62,6 +64,23 @@ CREATE TABLE status_history (
     state_on   INTEGER NOT NULL
 );
 CREATE INDEX status_history_by_upload ON status_history (upload_seq);
+
+-- History and outbox are written by the database, with the change of state they tell of (P6): they
+-- cannot be forgotten, and a commit is one statement for the thread that runs it.
+CREATE TRIGGER uploads_created AFTER INSERT ON uploads BEGIN
+    INSERT INTO status_history (upload_seq, state, state_on)
+    VALUES (NEW.seq, NEW.state, NEW.state_on);
+END;
+CREATE TRIGGER uploads_stepped AFTER UPDATE OF steps ON uploads WHEN NEW.state <> OLD.state BEGIN
+    INSERT INTO status_history (upload_seq, state, state_on)
+    SELECT NEW.seq, value, NEW.state_on FROM json_each(NEW.steps) ORDER BY key;
+    -- states.EVENTS
+    INSERT INTO outbox (upload_id, kind, created_at)
+    SELECT NEW.id, value, NEW.state_on FROM json_each(NEW.steps)
+    WHERE value = 'verified' OR value = 'deleted' OR value = 'error' OR value = 'canceled'
+       OR value = 'expired'
+    ORDER BY key;
+END;
 
 -- Events waiting for delivery. No foreign key: an event outlives the row it speaks of.
 CREATE TABLE outbox (

@@ -1,0 +1,97 @@
+"""What comes back from a server: the offset asked for, or the failure it amounts to."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_MAY_PASS: Final = frozenset({408, 409, 423, 425, 429})
+_NEVER_PASSES: Final = frozenset({501, 505})
+_MAX_SHOWN_CHARS: Final = 200
+
+
+class TransferFailed(Exception):
+    """The file has not arrived; the message is one sentence. `may_pass`: trying again may help."""
+
+    def __init__(self, sentence: str, *, may_pass: bool = False, retry_after_s: float = 0) -> None:
+        super().__init__(sentence)
+        self.may_pass = may_pass
+        self.retry_after_s = retry_after_s
+
+
+class ServerUnreachable(TransferFailed):
+    """No answer came."""
+
+
+class UploadGone(TransferFailed):
+    """The server does not have the upload (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server said; `headers` takes names in any case, `content` is the start of it."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    content: bytes
+
+
+def read_offset(method: str, url: str, reply: Reply) -> int:
+    """Read the offset out of the reply to HEAD or PATCH. Raises: UploadGone, TransferFailed."""
+    if reply.status in (404, 410):
+        raise UploadGone(f"the server does not have {url} any more")
+    if reply.status not in (200, 204):
+        raise refusal(method, url, reply)
+    text = reply.headers.get("upload-offset", "")
+    if not (text.isascii() and text.isdecimal()):
+        raise TransferFailed(f"{url} answered {method} without an Upload-Offset")
+    return int(text)
+
+
+def refusal(method: str, url: str, reply: Reply) -> TransferFailed:
+    """Make the error for a reply that is not the one hoped for."""
+    status = reply.status
+    said = f"{url} answered {method} with {status} {reply.reason}".rstrip()
+    if "tus-resumable" not in reply.headers and (status < 500 or status in _NEVER_PASSES):
+        where = reply.headers.get("location")
+        hint = f"; it points to {where}" if where and 300 <= status < 400 else ""
+        return TransferFailed(f"{said}, so it seems to be no tus server{hint}")
+    detail = find_detail(reply.headers, reply.content)
+    after = reply.headers.get("retry-after", "")
+    return TransferFailed(
+        f"{said}: {detail}" if detail else said,
+        may_pass=status in _MAY_PASS or (status >= 500 and status not in _NEVER_PASSES),
+        retry_after_s=float(after) if after.isascii() and after.isdecimal() else 0,
+    )
+
+
+def find_detail(headers: Mapping[str, str], content: bytes) -> str:
+    """Find what a reply says about itself: of a problem document (RFC 9457), or its first line."""
+    kind = headers.get("content-type", "")
+    said = ""
+    if "json" in kind:
+        try:
+            problem = json.loads(content)
+        except ValueError:
+            return ""
+        if isinstance(problem, dict):
+            said = str(problem.get("detail") or problem.get("title") or "")
+    elif kind.startswith("text/plain"):
+        said = content.decode("utf-8", "replace").strip().partition("\n")[0]
+    return said.strip().removesuffix(".")[:_MAX_SHOWN_CHARS]
+
+
+def innermost_words(exc: BaseException) -> str:
+    """Give the plainest words in a chain of wrapped errors."""
+    words = ""
+    seen: BaseException | None = exc
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            words = seen.strerror
+        elif isinstance(seen, TimeoutError):
+            words = "timed out"
+        reason = getattr(seen, "reason", None)
+        nested = [arg for arg in (reason, *seen.args) if isinstance(arg, BaseException)]
+        seen = nested[0] if nested else seen.__cause__ or seen.__context__
+    return words or type(exc).__name__

@@ -1,0 +1,63 @@
+"""An upload as `tus-server uploads` shows it: a JSON document or cells of a table."""
+
+from typing import Any
+
+from tus_server.cli.output import render_size, render_time
+from tus_server.core.errors import MalformedMetadata
+from tus_server.core.upload import Upload
+from tus_server.printable import printable
+from tus_server.wire.metadata import parse_metadata
+
+
+def render_document(upload: Upload) -> dict[str, Any]:
+    return {
+        "id": upload.id,
+        "state": upload.state.value,
+        "protocol": upload.protocol.value,
+        "offset": upload.offset,
+        "length": upload.length,
+        "created_at": upload.created_at.isoformat(),
+        "state_on": upload.state_on.isoformat(),
+        "owner": upload.owner,
+        "metadata": _metadata(upload),
+        "error_code": upload.error_code,
+        "error_message": upload.error_message,
+    }
+
+
+def render_facts(upload: Upload) -> list[tuple[str, str]]:
+    facts = [
+        ("ID", upload.id),
+        ("state", f"{upload.state.value} since {render_time(upload.state_on)}"),
+        ("received", render_received(upload)),
+        ("bytes", f"{upload.offset} of {'?' if upload.length is None else upload.length}"),
+        ("created", f"{render_time(upload.created_at)} by {upload.protocol.value}"),
+    ]
+    if upload.owner is not None:
+        facts.append(("owner", printable(upload.owner)))
+    if upload.error_code is not None:
+        message = printable(upload.error_message or "")
+        facts.append(("error", f"{printable(upload.error_code)} {message}"))
+    facts += [(f"metadata {key}", printable(value)) for key, value in _metadata(upload).items()]
+    return facts
+
+
+def render_received(upload: Upload) -> str:
+    if upload.length is None:
+        return f"{render_size(upload.offset)} of ?"
+    if upload.offset == upload.length:
+        return render_size(upload.length)
+    return f"{render_size(upload.offset)} of {render_size(upload.length)}"
+
+
+def render_name(upload: Upload) -> str:
+    metadata = _metadata(upload)
+    return printable(metadata.get("filename") or metadata.get("name") or "")
+
+
+def _metadata(upload: Upload) -> dict[str, str]:
+    try:
+        found = parse_metadata(upload.metadata)
+    except MalformedMetadata:
+        return {}
+    return {printable(key): value.decode("utf-8", "replace") for key, value in found.items()}
