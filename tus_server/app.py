@@ -6,6 +6,7 @@ only then is the first request answered.
 """
 
 import asyncio
+import gc
 import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -139,6 +140,7 @@ def run(settings: Settings) -> int:
     SettingsInvalid (the address cannot be listened on).
     """
     _raise_file_limit()
+    _quiet_collector()
     try:
         import uvloop
     except ImportError:
@@ -227,6 +229,17 @@ def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:
             fast_bodies=settings.body_path != "plain",
         ),
     )
+
+
+def _quiet_collector() -> None:
+    """Leave what was imported out of every collection, and collect less often.
+
+    A request makes few cycles and hundreds of objects: with the defaults the collector took 6 %
+    of the time of small uploads, mostly walking modules.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _raise_file_limit() -> None:

@@ -43,7 +43,8 @@ class Writer:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._gathered: list[_Job] = []
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
@@ -59,6 +60,7 @@ class Writer:
         """Run what was submitted, then close the connection."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
 
@@ -76,8 +78,16 @@ class Writer:
         if self._closed:
             future.set_exception(StateUnavailable("The state store is closed."))
         else:
-            self._jobs.put(_Job(operation, future, then))
+            if not self._gathered:
+                self._loop.call_soon(self._hand_over)
+            self._gathered.append(_Job(operation, future, then))
         return future
+
+    def _hand_over(self) -> None:
+        """Wake the thread once for all that this turn of the loop has submitted."""
+        if self._gathered:
+            self._jobs.put(self._gathered)
+            self._gathered = []
 
     def _run(self) -> None:
         try:
@@ -97,12 +107,12 @@ class Writer:
 
     def _take_batch(self) -> tuple[list[_Job], bool]:
         batch: list[_Job] = []
-        job = self._jobs.get()
-        while job is not None:
-            batch.append(job)
-            if len(batch) == MAX_BATCH or self._jobs.empty():
+        jobs = self._jobs.get()
+        while jobs is not None:
+            batch += jobs
+            if len(batch) >= MAX_BATCH or self._jobs.empty():
                 return batch, False
-            job = self._jobs.get()
+            jobs = self._jobs.get()
         return batch, True
 
     def _execute(self, db: sqlite3.Connection, batch: list[_Job]) -> None:
