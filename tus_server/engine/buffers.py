@@ -7,8 +7,7 @@ because the number of connections bounds those.
 
 from tus_server.core.parts import MIB
 
-SMALL = 16 * 1024
-SIZES = (SMALL, 128 * 1024, MIB)
+SMALL, MIDDLE, LARGE = SIZES = (16 * 1024, 128 * 1024, MIB)
 KEPT_BLOCKS = 16  # idle blocks kept of each size
 
 
@@ -30,9 +29,11 @@ class BlockPool:
 
         More than the largest size is not to be had: the caller looks at the block's length.
         """
-        size = next((size for size in SIZES if size >= wanted_bytes), SIZES[-1])
-        if self._lent_bytes + size > self._budget_bytes:
-            size = SMALL
+        size = SMALL
+        if wanted_bytes > SMALL:
+            size = MIDDLE if wanted_bytes <= MIDDLE else LARGE
+            if self._lent_bytes + size > self._budget_bytes:
+                size = SMALL
         self._lent_bytes += size
         idle = self._idle[size]
         return idle.pop() if idle else bytearray(size)
@@ -47,4 +48,4 @@ class BlockPool:
 
 def grown(size: int) -> int:
     """Give the next larger size of block."""
-    return min(size * 8, SIZES[-1])
+    return min(size * 8, LARGE)

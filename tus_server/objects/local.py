@@ -107,10 +107,14 @@ class LocalObjects:
         if size is None:
             # A crash came between the rename and the commit that tells of it.
             size = files.size_of(final)
-        elif size == upload.length:
-            os.rename(partial, final)
-        if size != upload.length:
+            if size != upload.length:
+                raise _bytes_missing(upload, size)
+        elif size < upload.committed_bytes:
             raise _bytes_missing(upload, size)
+        else:
+            if size > upload.committed_bytes:
+                self._cut(partial, upload.committed_bytes)
+            os.rename(partial, final)
         if self.durable:
             files.sync_folder(self.paths.folder(upload.id))
 
@@ -125,7 +129,17 @@ class LocalObjects:
         if size is None or size < upload.committed_bytes:
             raise _bytes_missing(upload, size)
         if size > upload.committed_bytes:
-            os.truncate(partial, upload.committed_bytes)
+            self._cut(partial, upload.committed_bytes)
+
+    def _cut(self, path: str, size: int) -> None:
+        """Drop what was written behind `size` and never acknowledged; durably."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, size)
+            if self.durable:
+                files.sync_content(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _free(self, upload: Upload) -> None:
         removed = [

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from tus_server.core.errors import LeaseLost
@@ -75,6 +76,11 @@ def _upload(row: tuple[Any, ...]) -> Upload:
     )
 
 
+@cache
+def _render_steps(steps: tuple[UploadState, ...]) -> str:
+    return json.dumps(steps)  # one of few: the ways through the table of transitions
+
+
 def insert(db: Connection, upload: Upload) -> None:
     """Insert the row; a trigger adds its first history row."""
     db.execute(
@@ -109,7 +115,7 @@ def update(
             after.state,
             microseconds(after.state_on),
             *_mutable(after),
-            json.dumps(steps),
+            _render_steps(steps),
             after.id,
             before.offset,
         ),
