@@ -1,0 +1,73 @@
+"""Fixtures for tests against the real server: a process on a free port, both body paths."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import settings
+
+from tests.support.server import ServerProcess
+
+# A slow machine is no failure.
+settings.register_profile("tus-server", deadline=None)
+settings.load_profile("tus-server")
+
+ServerFactory = Callable[..., ServerProcess]
+
+
+@pytest.fixture(scope="session", params=["fast", "plain"])
+def body_path(request: pytest.FixtureRequest) -> str:
+    """How bodies get into the engine: every test below this fixture runs both ways."""
+    path: str = request.param
+    return path
+
+
+@pytest.fixture(scope="session")
+def _shared_server(
+    body_path: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    data_dir = tmp_path_factory.mktemp(f"shared-{body_path}") / "data"
+    with ServerProcess(data_dir, TUS_BODY_PATH=body_path) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_shared_server: ServerProcess) -> Iterator[ServerProcess]:
+    """A running server with the default settings, shared by all tests of the session.
+
+    A test fails when the server logged a defect meanwhile.
+    """
+    process = _shared_server.process
+    assert process is not None
+    if process.poll() is not None:
+        _shared_server.start()
+    seen = _shared_server.log_path.stat().st_size
+    yield _shared_server
+    with _shared_server.log_path.open("rb") as log:
+        log.seek(seen)
+        check_log(log.read().decode(errors="replace"))
+
+
+@pytest.fixture
+def fresh_server(
+    body_path: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerFactory]:
+    """Start servers of a test's own: `fresh_server(TUS_MAX_SIZE="1000")`."""
+    started: list[ServerProcess] = []
+    with ExitStack() as stack:
+
+        def start(**env: str) -> ServerProcess:
+            data_dir = tmp_path_factory.mktemp("fresh") / "data"
+            process = ServerProcess(data_dir, **({"TUS_BODY_PATH": body_path} | env))
+            started.append(process)
+            return stack.enter_context(process)
+
+        yield start
+    for process in started:
+        check_log(process.log)
+
+
+def check_log(text: str) -> None:
+    """Fail if a server logged what no request should be able to cause."""
+    for mark in ("Traceback", "request.defect", "never retrieved", "never awaited"):
+        assert mark not in text, text[-4000:]

@@ -1,0 +1,48 @@
+"""What the tests over real sockets share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import check_log
+from tests.support.records import Records
+from tests.support.server import ServerProcess
+from tests.support.tus import Tus
+
+LIMITED_PART_SIZE = 1024 * 1024
+LIMITED_MAX_SIZE = 3 * LIMITED_PART_SIZE + 7
+
+
+@pytest.fixture
+def tus(server: ServerProcess) -> Tus:
+    """A client of the shared server."""
+    return Tus(server.port)
+
+
+@pytest.fixture
+def records(server: ServerProcess) -> Records:
+    """The data directory of the shared server."""
+    return Records(server.data_dir)
+
+
+@pytest.fixture(scope="session")
+def limited_server(
+    body_path: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A server with small limits, shared by all tests of the session."""
+    data_dir = tmp_path_factory.mktemp(f"limited-{body_path}") / "data"
+    with ServerProcess(
+        data_dir,
+        TUS_BODY_PATH=body_path,
+        TUS_MAX_SIZE=str(LIMITED_MAX_SIZE),
+        TUS_PART_SIZE_BYTES=str(LIMITED_PART_SIZE),
+        TUS_BODY_IDLE_TIMEOUT_S="0.5",
+    ) as server:
+        yield server
+        check_log(server.log)
+
+
+@pytest.fixture
+def limited(limited_server: ServerProcess) -> Tus:
+    """A client of the server with small limits."""
+    return Tus(limited_server.port)

@@ -1,0 +1,59 @@
+"""What a server has on disk, looked at from outside: rows, events, files."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def upload_id(url: str) -> str:
+    """Give the id at the end of an upload URL."""
+    return url.rstrip("/").rpartition("/")[2]
+
+
+class Records:
+    """The data directory of a server, which may be running."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a SELECT on the state database."""
+        path = self.data_dir / "state.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return db.execute(sql, parameters).fetchall()
+
+    def count_uploads(self) -> int:
+        """Count the uploads that have not ended."""
+        ended = "('deleted', 'error', 'canceled', 'expired')"
+        return int(self.query(f"SELECT count(*) FROM uploads WHERE state NOT IN {ended}")[0][0])
+
+    def state(self, url: str) -> str:
+        """Give the state of an upload."""
+        return str(self.query("SELECT state FROM uploads WHERE id = ?", upload_id(url))[0][0])
+
+    def events(self, url: str) -> list[str]:
+        """Give the events of an upload in the outbox, oldest first."""
+        sql = "SELECT kind FROM outbox WHERE upload_id = ? ORDER BY id"
+        return [str(row[0]) for row in self.query(sql, upload_id(url))]
+
+    def files(self, url: str) -> list[Path]:
+        """Give the files an upload has in the store."""
+        return sorted(self.data_dir.glob(f"objects/*/*/{upload_id(url)}*"))
+
+    def folder(self, url: str) -> Path:
+        """Give the folder that has, or will have, the files of an upload."""
+        name = upload_id(url)
+        return self.data_dir / "objects" / name[0] / name[1:3]
+
+    def count_files(self) -> int:
+        """Count the files in the store."""
+        return sum(path.is_file() for path in self.data_dir.glob("objects/*/*/*"))
+
+    @contextmanager
+    def nothing_created(self) -> Iterator[None]:
+        """Check that no upload and no file is left behind."""
+        before = self.count_uploads(), self.count_files()
+        yield
+        assert (self.count_uploads(), self.count_files()) == before
