@@ -26,6 +26,7 @@ from tus_server.engine.engine import Engine
 from tus_server.engine.leases import Leases
 from tus_server.engine.recover import recover, recovery_loop
 from tus_server.engine.terminate import terminate
+from tus_server.folders import make_lasting_folder
 from tus_server.http.asgi import AsgiOptions, UploadsAsgi
 from tus_server.http.body import Receive
 from tus_server.http.exchange import Scope, Send
@@ -178,8 +179,8 @@ async def _open_engine(settings: Settings, authorizer: Authorizer, stack: AsyncE
     clock = SystemClock()
     durable = settings.durability == "full"
     try:
-        settings.state_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.store_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_lasting_folder(settings.state_path.parent)
+        make_lasting_folder(settings.store_path)
     except OSError as exc:
         raise DataDirUnusable(
             f"{exc.filename} cannot be made ({exc.strerror}): see TUS_STATE_URL, TUS_STORE_URL."

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from tus_server.core.errors import DataDirInUse, DataDirUnusable
+from tus_server.folders import make_lasting_folder
 
 LOCK_NAME = "server.lock"
 
@@ -28,7 +29,7 @@ class DataDir:
         Raises: DataDirUnusable, DataDirInUse.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_lasting_folder(self.path.absolute())
             self._file = os.open(
                 self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )

@@ -128,8 +128,10 @@ def test_head_is_423_until_the_object_is_there(fresh_server: ServerFactory) -> N
     tus, records = Tus(server.port), Records(server.data_dir)
     content = pattern(1000)
     url = tus.stored(content[:500], length=1000)
-    obstacle = records.folder(url) / upload_id(url) / "in the way"
-    obstacle.mkdir(parents=True)
+    # A folder, and not an empty one, where the finished object should get its name.
+    (partial,) = records.files(url)
+    obstacle = partial.parent / upload_id(url)
+    (obstacle / "in the way").mkdir(parents=True)
 
     last = tus.patch(url, 500, content[500:])
 
@@ -138,7 +140,7 @@ def test_head_is_423_until_the_object_is_there(fresh_server: ServerFactory) -> N
     check_comes_back_later(tus.patch(url, 1000), 503)
     assert tus.get(url).status == 404
     assert records.events(url) == []
-    shutil.rmtree(obstacle.parent)
+    shutil.rmtree(obstacle)
     assert tus.offset(url) == 1000
     assert tus.content(url) == content
     assert records.events(url) == ["verified"]

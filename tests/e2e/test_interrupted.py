@@ -1,6 +1,7 @@
 """Bodies that do not come to their end: what arrived is kept (T28, T30-T32)."""
 
 import contextlib
+from contextlib import ExitStack
 from typing import Literal
 
 import pytest
@@ -122,15 +123,18 @@ def test_senders_that_stall_are_cut_off_and_what_arrived_is_kept(
     records = Records(limited_server.data_dir)
     before = records.count_uploads()
 
-    stalled = [(*begin(limited, framing, content, sent), sent) for framing, sent in cases]
-    creation = limited.connect()
-    fields = {"Upload-Length": "1000", "Content-Length": "1000", "Content-Type": BODY_TYPE}
-    creation.send_head("POST", "/files/", limited.fields | fields)
-    creation.send(b"x" * 100)
-    connections = [creation, *(connection for _, connection, _ in stalled)]
+    with ExitStack() as stack:
+        creation = stack.enter_context(limited.connect())
+        fields = {"Upload-Length": "1000", "Content-Length": "1000", "Content-Type": BODY_TYPE}
+        creation.send_head("POST", "/files/", limited.fields | fields)
+        creation.send(b"x" * 100)
+        urls, connections = [], [creation]
+        for framing, sent in cases:
+            url, connection = begin(limited, framing, content, sent)
+            urls.append(url)
+            connections.append(stack.enter_context(connection))
 
-    for connection in connections:
-        with connection:
+        for connection in connections:
             if body_path == "plain":
                 reply = connection.read_reply()
                 assert reply.status == 503
@@ -138,7 +142,7 @@ def test_senders_that_stall_are_cut_off_and_what_arrived_is_kept(
                 assert "location" not in reply
                 assert reply.problem()["code"] == "body_stalled"
             assert connection.read_until_closed() == b""
-    for (framing, _), (url, _, sent) in zip(cases, stalled, strict=True):
+    for (framing, sent), url in zip(cases, urls, strict=True):
         assert limited.offset(url) == sent
         if framing == "deferred":
             assert limited.patch(url, sent, content[sent:], length=len(content)).status == 204

@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import ServerFactory
 from tests.support.http import Connection, ConnectionEnded
 from tests.support.records import Records
-from tests.support.tus import Tus, pattern
+from tests.support.tus import BODY_TYPE, Tus, pattern
+from tests.support.waiting import wait_until
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -48,6 +49,33 @@ def test_head_takes_over_and_tells_the_final_offset(
         assert tus.offset(url) == size // 2
 
         check_cut_off(holder, body_path)
+    assert tus.finish(url, content) == content
+
+
+@pytest.mark.parametrize("framing", ["sized", "chunked"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_holder_that_never_asked_for_100_is_cut_off_too(
+    tus: Tus, body_path: str, size: int, framing: Framing
+) -> None:
+    """T125, C6: whatever is left of its body, and however little."""
+    content = pattern(size)
+    url = tus.new(size)
+    fields = {"Content-Type": BODY_TYPE, "Upload-Offset": "0"}
+
+    with tus.connect() as holder:
+        if framing == "sized":
+            holder.send_head("PATCH", url, tus.fields | fields | {"Content-Length": str(size)})
+            holder.send(content[: size // 2])
+        else:
+            framed = fields | {"Transfer-Encoding": "chunked"}
+            holder.send_head("PATCH", url, tus.fields | framed)
+            holder.send_chunk(content[: size // 2])
+        holder.wait_taken()
+        wait_until(lambda: b'"leases":1' in tus.request("GET", "/readyz").body, "it holds")
+        offset = tus.offset(url)
+
+        check_cut_off(holder, body_path)
+    assert offset == size // 2
     assert tus.finish(url, content) == content
 
 

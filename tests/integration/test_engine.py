@@ -5,6 +5,7 @@ Every test ends with a look at what is left over: World.check_at_rest.
 
 import asyncio
 from collections.abc import Awaitable
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -425,7 +426,11 @@ async def test_large_bodies_arrive_whole_whatever_blocks_they_go_through(
     assert upload.crc64 == crc64(whole)
 
 
-async def test_a_slow_body_holds_no_more_than_a_small_block(world: World) -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+async def test_a_slow_body_holds_no_more_than_a_small_block(
+    open_world: Worlds, tmp_path: Path, on_disk: bool
+) -> None:
+    world = await open_world(tmp_path if on_disk else None, part_size_bytes=MIB)
     stall = Stall()
     upload = await world.new(length=10_000_000)
     running = start(world.append(upload, bytes(1000), PAUSE, bytes(1000), stall))

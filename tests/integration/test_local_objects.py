@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import SmallDisk, World, Worlds, soon
-from tests.support.fakes import FakeClock, make_upload
+from tests.support.fakes import FakeBody, FakeClock, make_upload
 from tus_server.app import create_app
 from tus_server.core.errors import BytesMissing, StorageFull, StoreUnavailable, TusServerError
 from tus_server.core.ids import UploadId
 from tus_server.core.parts import MIB
 from tus_server.core.states import FINISHED, UploadState
 from tus_server.core.upload import Protocol, Upload
-from tus_server.engine.append import Append, append
 from tus_server.engine.create import Create, create
 from tus_server.objects.local import LocalObjects
 from tus_server.objects.threads import FileThreads
@@ -41,7 +40,7 @@ class Platter:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
         self.syncs = 0
-        self.fail_at: frozenset[int] = frozenset()  # which syncs fail, counted from 1
+        self._fail_at: set[int] = set()
         self._contents: dict[int, bytes] = {}
         self._lost: dict[int, set[int]] = {}
         self._written: dict[int, set[int]] = {}  # since the last sync
@@ -57,6 +56,11 @@ class Platter:
             monkeypatch.setattr(
                 os, name, lambda *args, real=real, watched=watched: watched(real, *args)
             )
+
+    def fail(self, *which: int) -> None:
+        """Let the nth syncs from now on fail."""
+        with self._lock:
+            self._fail_at = {self.syncs + nth for nth in which}
 
     def read(self, path: Path) -> bytes | None:
         """Give the bytes of a file, None if its name or a folder's above it would be gone."""
@@ -76,7 +80,7 @@ class Platter:
                 return
             self.syncs += 1
             inode = os.fstat(descriptor).st_ino
-            if self.syncs in self.fail_at:
+            if self.syncs in self._fail_at:
                 self._lost.setdefault(inode, set()).update(self._written.pop(inode, set()))
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             real(descriptor)
@@ -123,7 +127,7 @@ class Witness(SqliteState):
         self, lease: Lease, before: Upload, after: Upload, *args: Any, **named: Any
     ) -> None:
         if after.state in FINISHED | {S.INITIATED, S.RECEIVING, S.COMPLETED}:
-            final = self.platter.root / "objects" / after.id[0] / after.id[1:3] / after.id
+            final = self.platter.root / "objects" / after.id[0] / after.id[1] / after.id
             left = self.platter.read(final)
             if after.state not in FINISHED and left is None:
                 left = self.platter.read(final.with_name(f"{after.id}.partial"))
@@ -139,7 +143,7 @@ async def disk(
 ) -> tuple[World, Platter]:
     """An engine over SQLite and local disk, where each commit looks at the platter."""
     platter = Platter(tmp_path, monkeypatch)
-    monkeypatch.setattr(Witness, "platter", platter)
+    monkeypatch.setattr(Witness, "platter", platter, raising=False)
     monkeypatch.setattr("tests.integration.conftest.SqliteState", Witness)
     return await open_world(tmp_path), platter
 
@@ -172,7 +176,7 @@ async def test_an_upload_in_one_request_is_on_the_platter_before_it_is_verified(
 
 
 def final_path(platter: Platter, upload: Upload) -> Path:
-    return platter.root / "objects" / upload.id[0] / upload.id[1:3] / upload.id
+    return platter.root / "objects" / upload.id[0] / upload.id[1] / upload.id
 
 
 def test_the_platter_forgets_what_was_not_synced(
@@ -189,7 +193,7 @@ def test_the_platter_forgets_what_was_not_synced(
     os.fsync(folder)
     assert platter.read(path) == b"abc"
     os.pwrite(file, b"def", 3)
-    platter.fail_at = frozenset({platter.syncs + 1})
+    platter.fail(1)
     with pytest.raises(OSError, match="Input/output"):
         os.fdatasync(file)
     os.fdatasync(file)
@@ -213,7 +217,7 @@ async def test_a_failing_sync_is_never_reported_as_success(
 ) -> None:
     world, platter = disk
     upload = await world.new(length=len(WHOLE))
-    platter.fail_at = frozenset(fail_at)
+    platter.fail(*fail_at)
 
     failures = 0
     while upload.state is not S.VERIFIED:
@@ -247,7 +251,7 @@ async def test_after_a_failing_sync_the_offset_stands_and_the_bytes_are_written_
 ) -> None:
     world, platter = disk
     upload = (await world.create(WHOLE[:4], length=20)).upload
-    platter.fail_at = frozenset({platter.syncs + 1})
+    platter.fail(1)
 
     with pytest.raises(StoreUnavailable):
         await world.append(upload, b"XXXX")
@@ -260,18 +264,18 @@ async def test_after_a_failing_sync_the_offset_stands_and_the_bytes_are_written_
 
 async def test_an_empty_upload_whose_sync_fails_is_not_there(disk: tuple[World, Platter]) -> None:
     world, platter = disk
-    platter.fail_at = frozenset(range(1, 100))
+    platter.fail(*range(1, 100))
 
     with pytest.raises(StoreUnavailable):
         await world.create(length=0)
 
-    platter.fail_at = frozenset()
+    platter.fail()
     assert await world.real_state.list_uploads(FINISHED, 10) == []
 
 
 async def test_a_store_whose_syncs_fail_is_not_ready(disk: tuple[World, Platter]) -> None:
     world, platter = disk
-    platter.fail_at = frozenset({1})
+    platter.fail(1)
 
     with pytest.raises(StoreUnavailable):
         await world.real_objects.check()
@@ -303,11 +307,11 @@ async def test_two_uploads_that_share_a_new_folder_each_wait_until_its_name_last
         await asyncio.to_thread(entered.wait, 20)
         other = asyncio.ensure_future(store_whole(objects, second))
         await asyncio.wait({other}, timeout=0.2)  # it may as well wait for the first
-        if other.done():
-            assert platter.read(final_path(platter, second)) == b"abc"
+        early = platter.read(final_path(platter, second)) if other.done() else b"abc"
         slow.set()
         await soon(asyncio.gather(storing, other))
 
+    assert early == b"abc"
     for upload in (first, second):
         assert platter.read(final_path(platter, upload)) == b"abc"
 
@@ -327,17 +331,11 @@ async def test_a_new_data_directory_has_a_name_that_lasts(
 
     async with app.lifespan():
         command = Create(3, None, Protocol.TUS)
-        upload = (await create(app.engine, command, ANONYMOUS, BodyOf(b"abc"))).upload
+        upload = (await create(app.engine, command, ANONYMOUS, FakeBody(b"abc"))).upload
 
         assert upload.state is S.VERIFIED
-        path = data_dir / "objects" / upload.id[0] / upload.id[1:3] / upload.id
+        path = data_dir / "objects" / upload.id[0] / upload.id[1] / upload.id
         assert platter.read(path) == b"abc"
-
-
-def BodyOf(block: bytes) -> Any:  # noqa: N802
-    from tests.support.fakes import FakeBody
-
-    return FakeBody(block)
 
 
 # --- relaxed durability
@@ -524,9 +522,7 @@ async def test_on_a_full_disk_the_offset_stays_true_and_the_upload_goes_on_when_
     small_disk.make_space()
     upload = await world.status(upload)
     assert upload.offset >= 250_000
-    command = Append(upload.id, upload.offset, None, Protocol.TUS)
-    body = BodyOf(whole[upload.offset :])
-    upload = (await soon(append(world.engine, command, ANONYMOUS, body))).upload
+    upload = (await world.append(upload, whole[upload.offset :])).upload
     assert upload.state is S.VERIFIED
     assert await world.content(upload) == whole
     await world.real_objects.check()

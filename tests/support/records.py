@@ -42,11 +42,6 @@ class Records:
         """Give the files an upload has in the store."""
         return sorted(self.data_dir.glob(f"objects/*/*/{upload_id(url)}*"))
 
-    def folder(self, url: str) -> Path:
-        """Give the folder that has, or will have, the files of an upload."""
-        name = upload_id(url)
-        return self.data_dir / "objects" / name[0] / name[1:3]
-
     def count_files(self) -> int:
         """Count the files in the store."""
         return sum(path.is_file() for path in self.data_dir.glob("objects/*/*/*"))

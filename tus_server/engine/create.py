@@ -1,5 +1,6 @@
 """Creating an upload, with the first bytes in the same request if there are any."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tus_server.core.errors import BodyTooLarge, TusServerError
@@ -8,8 +9,8 @@ from tus_server.core.states import UploadState
 from tus_server.core.upload import Protocol, Upload
 from tus_server.engine.append import Appended, check_length, receive
 from tus_server.engine.engine import Engine
-from tus_server.engine.terminate import discard
-from tus_server.ports import Body, Lease, Operation, Principal
+from tus_server.engine.terminate import terminate_now
+from tus_server.ports import Body, Operation, Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +61,11 @@ async def _create_and_receive(engine: Engine, upload: Upload, body: Body) -> App
     try:
         return await receive(engine, lease, upload, body, length=None)
     except TusServerError:
-        # The client never learns the id (T69).
-        await _remove(engine, lease, upload)
+        # The client never learns the id (T69). The lease may have ended with a commit whose
+        # outcome was not heard of, so the upload is claimed anew.
+        await engine.leases.release(lease)
+        with suppress(TusServerError):
+            await terminate_now(engine, upload.id)
         raise
     finally:
         await engine.leases.release(lease)
-
-
-async def _remove(engine: Engine, lease: Lease, upload: Upload) -> None:
-    try:
-        current = await engine.state.find_upload(upload.id)
-        if current is not None and current.state is not UploadState.ERROR:
-            await discard(engine, lease, current)
-    except TusServerError:
-        pass  # the state store is away: the upload expires like any that nobody goes on with

@@ -21,9 +21,15 @@ POLL_S = 0.05
 
 @dataclass(slots=True)
 class _Holder:
+    epoch: int
     ticket: int
     let_go: Callable[[], None]
     waiters: list["asyncio.Future[None]"] = field(default_factory=list)
+
+    def wake_waiters(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Leases:
@@ -52,13 +58,13 @@ class Leases:
             if claim.upload is None:
                 raise UploadNotFound
             if claim.lease is not None:
-                self._holders[upload_id] = _Holder(ticket, let_go)
+                self._register(claim.lease, ticket, let_go)
                 return claim.lease, claim.upload
             await self._wait_for_holder(upload_id, ticket, deadline_s)
 
     def adopt(self, lease: Lease, let_go: Callable[[], None]) -> None:
         """Register a lease that came with the creation of its upload."""
-        self._holders[lease.upload_id] = _Holder(next(self._tickets), let_go)
+        self._register(lease, next(self._tickets), let_go)
 
     async def settle(self, upload_id: UploadId) -> None:
         """Return when nobody holds the upload; an earlier holder is asked to let go.
@@ -75,10 +81,11 @@ class Leases:
         try:
             await self._state.release(lease)
         finally:
-            holder = self._holders.pop(lease.upload_id, None)
-            for waiter in holder.waiters if holder else ():
-                if not waiter.done():
-                    waiter.set_result(None)
+            holder = self._holders.get(lease.upload_id)
+            # The lease may have ended with a commit, and another request have taken it since.
+            if holder is not None and holder.epoch == lease.epoch:
+                del self._holders[lease.upload_id]
+                holder.wake_waiters()
 
     def ask_all(self) -> None:
         """Ask every holder of this process to let go: shutdown."""
@@ -89,6 +96,12 @@ class Leases:
     def held(self) -> int:
         """How many leases this process holds."""
         return len(self._holders)
+
+    def _register(self, lease: Lease, ticket: int, let_go: Callable[[], None]) -> None:
+        before = self._holders.get(lease.upload_id)
+        self._holders[lease.upload_id] = _Holder(lease.epoch, ticket, let_go)
+        if before is not None:
+            before.wake_waiters()
 
     async def _wait_for_holder(self, upload_id: UploadId, ticket: int, deadline_s: float) -> None:
         left_s = deadline_s - self._clock.monotonic_s()

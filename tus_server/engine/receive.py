@@ -86,7 +86,11 @@ class Reception:
         """
         try:
             last = await self._receive()
-            await self._all_stored()
+            try:
+                await self._all_stored()
+            except TusServerError:
+                await self._drop(last)
+                raise
             return await self._end_request(last)
         except TusServerError as exc:
             await self._abandon(exc)
@@ -100,7 +104,7 @@ class Reception:
                 await self._check_overrun(filled)
                 if filled.size:
                     return filled
-                self._engine.blocks.give(filled.block)
+                await self._drop(filled)
                 return None
             await self._store_behind(filled)
 
@@ -188,8 +192,7 @@ class Reception:
         """
         if self._ended or await self._read(memoryview(bytearray(1))) == 0:
             return
-        self._engine.blocks.give(filled.block)
-        await filled.writer.discard()
+        await self._drop(filled)
         if self._length is None:
             raise UploadTooLarge(f"The largest upload taken has {self._end} bytes.")
         raise BodyTooLarge(f"The upload ends at byte {self._end}, the body goes on.")
@@ -228,19 +231,24 @@ class Reception:
         try:
             await filled.writer.write(filled.rest)
         except TusServerError:
-            self._engine.blocks.give(filled.block)
-            await filled.writer.discard()
+            await self._drop(filled)
             raise
         filled.rest = _NOTHING
 
     async def _finish_part(self, filled: _Filled, *, completes: bool) -> PartReceipt:
         try:
             return await filled.writer.finish(filled.rest, completes=completes)
-        except (StorageFull, StoreUnavailable):
+        except TusServerError:
             await filled.writer.discard()
             raise
         finally:
             self._engine.blocks.give(filled.block)
+
+    async def _drop(self, filled: _Filled | None) -> None:
+        """Give up a part that was received and will not be stored."""
+        if filled is not None:
+            self._engine.blocks.give(filled.block)
+            await filled.writer.discard()
 
     async def _commit(self, stored: "list[tuple[_Filled, PartReceipt]]") -> None:
         """Commit parts; the request goes on."""
@@ -282,7 +290,11 @@ class Reception:
 
     async def _store_empty(self) -> bool:
         writer = self._engine.objects.open_part(self.upload, number=1, start=0)
-        return (await writer.finish(_NOTHING, completes=True)).is_object
+        try:
+            return (await writer.finish(_NOTHING, completes=True)).is_object
+        except TusServerError:
+            await writer.discard()
+            raise
 
     def _after(self, stored: list[tuple[_Filled, PartReceipt]]) -> tuple[Upload, tuple[Part, ...]]:
         """Give the row as it will be with `stored`, and the receipts to keep."""

@@ -20,9 +20,10 @@ async def status(
     upload = await find_for(engine, upload_id, principal, Operation.STATUS, protocol)
     if upload.state in FINISHED:
         return upload
-    if await engine.state.is_held(upload_id):
-        await engine.leases.settle(upload_id)
-        upload = await find_for(engine, upload_id, principal, Operation.STATUS, protocol)
+    await engine.leases.settle(upload_id)
+    # Read again: a holder may have committed and gone while the authorizer was thinking.
+    upload = await engine.state.find_upload(upload_id) or upload
+    check_alive(upload)
     if upload.state is UploadState.COMPLETED:
         return await engine.undisturbed(finish_now(engine, upload_id), _nothing)
     return upload

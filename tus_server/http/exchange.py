@@ -62,7 +62,6 @@ class Exchange:
         """Tell whether the request has a body: Content-Length above 0, or chunked."""
         return self.body_size != 0
 
-
     def body(self) -> AsgiBody | UvicornBody:
         """Open the body. Nothing is read, and no 100 Continue sent, before the first read."""
         if self._body is None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tus_server.core.errors import StorageFull, StoreUnavailable
+from tus_server.folders import sync_folder
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -39,23 +40,9 @@ def sync_content(descriptor: int) -> None:
     sync(descriptor)
 
 
-def open_making_folders(path: str, flags: int, *, durable: bool) -> int:
-    """Open `path` for writing; folders that are missing are made, and made to last."""
-    flags |= os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        _make_folders(os.path.dirname(path), durable=durable)
-        return os.open(path, flags, 0o600)
-
-
-def sync_folder(folder: str) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def open_for_writing(path: str, flags: int = 0) -> int:
+    """Open `path` for reading and writing."""
+    return os.open(path, flags | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def size_of(path: str) -> int | None:
@@ -75,14 +62,29 @@ def remove(path: str) -> bool:
     return True
 
 
-def _make_folders(folder: str, *, durable: bool) -> None:
-    if os.path.isdir(folder):
-        return
-    parent = os.path.dirname(folder)
-    _make_folders(parent, durable=durable)
-    try:
-        os.mkdir(folder, 0o700)
-    except FileExistsError:
-        pass  # another thread was quicker; its sync may still be on the way, so sync here too
-    if durable:
-        sync_folder(parent)
+class Folders:
+    """Makes folders whose names last; thread-safe.
+
+    That a folder exists does not mean that its name survives a power cut: a thread or a process
+    may have made it and failed, or died, before the fsync of its parent. So each is synced once
+    by each process, before the first file in it counts.
+    """
+
+    def __init__(self, root: str, *, durable: bool) -> None:
+        """root: exists and lasts already."""
+        self._lasting = {root}
+        self._durable = durable
+
+    def make(self, folder: str) -> None:
+        """Return when `folder`, somewhere below the root, exists and lasts. Raises: OSError."""
+        if folder in self._lasting:
+            return
+        parent = os.path.dirname(folder)
+        self.make(parent)
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            pass
+        if self._durable:
+            sync_folder(parent)
+        self._lasting.add(folder)

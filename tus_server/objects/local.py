@@ -17,6 +17,7 @@ from tus_server.core.checksums import EMPTY_CRC64, crc64
 from tus_server.core.errors import BytesMissing, StorageFull, StoreUnavailable
 from tus_server.core.parts import MIB
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Part, Upload
+from tus_server.folders import sync_folder
 from tus_server.objects import files
 from tus_server.objects.files import disk_errors
 from tus_server.objects.paths import Paths
@@ -40,6 +41,7 @@ class LocalObjects:
     ) -> None:
         self.paths = Paths(root)
         self.durable = durable
+        self.folders = files.Folders(str(root), durable=durable)
         self._threads = threads
         self._limits = StoreLimits(
             min_part_size=1,
@@ -116,7 +118,7 @@ class LocalObjects:
                 self._cut(partial, upload.committed_bytes)
             os.rename(partial, final)
         if self.durable:
-            files.sync_folder(self.paths.folder(upload.id))
+            sync_folder(self.paths.folder(upload.id))
 
     def _recover(self, upload: Upload) -> None:
         partial = self.paths.partial(upload.id)
@@ -133,7 +135,7 @@ class LocalObjects:
 
     def _cut(self, path: str, size: int) -> None:
         """Drop what was written behind `size` and never acknowledged; durably."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = files.open_for_writing(path)
         try:
             os.ftruncate(descriptor, size)
             if self.durable:
@@ -147,11 +149,11 @@ class LocalObjects:
             files.remove(self.paths.final(upload.id)),
         ]
         if self.durable and any(removed):
-            files.sync_folder(self.paths.folder(upload.id))
+            sync_folder(self.paths.folder(upload.id))
 
     def _probe(self) -> None:
         path = f"{self.paths.root}/.probe"
-        descriptor = files.open_making_folders(path, os.O_TRUNC, durable=False)
+        descriptor = files.open_for_writing(path, os.O_CREAT | os.O_TRUNC)
         try:
             files.write_at(descriptor, memoryview(bytes(4096)), 0)
             if self.durable:
@@ -200,20 +202,19 @@ class _LocalPart:
         if is_object:
             os.rename(store.paths.partial(upload.id), store.paths.final(upload.id))
         if self._start == 0 and store.durable:
-            files.sync_folder(store.paths.folder(upload.id))
+            sync_folder(store.paths.folder(upload.id))
         self._close()
         return PartReceipt(self._size, self._crc64, is_object=is_object)
 
     def _open(self) -> None:
         path = self._store.paths.partial(self._upload.id)
         if self._start == 0:
-            self._descriptor = files.open_making_folders(
-                path, os.O_TRUNC, durable=self._store.durable
-            )
+            self._store.folders.make(self._store.paths.folder(self._upload.id))
+            self._descriptor = files.open_for_writing(path, os.O_CREAT | os.O_TRUNC)
             return
         committed = self._upload.committed_bytes
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            self._descriptor = files.open_for_writing(path)
         except FileNotFoundError as exc:
             raise _bytes_missing(self._upload, None) from exc
         size = os.fstat(self._descriptor).st_size

@@ -6,10 +6,11 @@ from tus_server.core.ids import UploadId, random_part
 
 
 class Paths:
-    """`<root>/objects/a/bc/abc...` and, until it is complete, `abc....partial` beside it.
+    """`<root>/objects/a/b/ab...` and, until it is complete, `ab....partial` beside it.
 
     Both are in one folder, so a rename finishes an upload and one fsync of that folder makes it
-    last. 16 x 256 folders: few enough to exist soon, enough for hundreds of millions of files.
+    last. 16 x 16 folders: soon all there, and enough for many millions of files with the hashed
+    folders of today's file systems.
     """
 
     def __init__(self, root: Path) -> None:
@@ -17,7 +18,7 @@ class Paths:
         self._objects = f"{root}/objects"
 
     def folder(self, upload_id: UploadId) -> str:
-        return f"{self._objects}/{upload_id[0]}/{upload_id[1:3]}"
+        return f"{self._objects}/{upload_id[0]}/{upload_id[1]}"
 
     def final(self, upload_id: UploadId) -> str:
         return f"{self.folder(upload_id)}/{random_part(upload_id)}"

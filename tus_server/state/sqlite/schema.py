@@ -1,11 +1,11 @@
 """Opening the database file: pragmas, schema version, numbered migrations."""
 
-import os
 import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
 from tus_server.core.errors import DataDirUnusable, SchemaMismatch
+from tus_server.folders import sync_folder
 
 APPLICATION_ID = 0x74757331  # 'tus1': tells the file from any other SQLite database
 VERSION = 1
@@ -21,27 +21,41 @@ def connect(path: Path, *, durable: bool, read_only: bool = False) -> sqlite3.Co
     SchemaMismatch (another application's file, or written by a newer version), DataDirUnusable.
     """
     try:
-        new = not path.exists()
         db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+    except sqlite3.DatabaseError as exc:
+        raise DataDirUnusable(f"The state database {path} cannot be opened: {exc}.") from exc
+    try:
+        _prepare(db, path, durable=durable, read_only=read_only)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path, *, durable: bool, read_only: bool) -> None:
+    try:
+        version = _check_version(db, path)
         if read_only:
             db.execute("PRAGMA query_only = ON")
-            _check_version(db, path)
-            return db
+            if version == 0:
+                raise SchemaMismatch(f"{path} holds no uploads yet.")
+            return
         # FULL: every commit is fsynced before it is reported (P1); NORMAL in WAL mode is not.
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         db.execute("PRAGMA foreign_keys = ON")
-        _bring_up_to_date(db, path)
+        if version < VERSION:
+            _bring_up_to_date(db, version)
+        if durable:
+            sync_folder(path.parent)
     except sqlite3.DatabaseError as exc:
         if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
             raise SchemaMismatch(f"{path} is not an SQLite database of this server.") from exc
         raise DataDirUnusable(f"The state database {path} cannot be opened: {exc}.") from exc
-    if new and durable:
-        _sync_folder(path.parent)
-    return db
 
 
 def _check_version(db: sqlite3.Connection, path: Path) -> int:
+    """Give the version of our schema, 0 for a new file. Changes nothing in the file."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     application: int = db.execute("PRAGMA application_id").fetchone()[0]
     if version > VERSION and application == APPLICATION_ID:
@@ -50,17 +64,13 @@ def _check_version(db: sqlite3.Connection, path: Path) -> int:
             f" server; this one knows {VERSION}: install that version, or use another data"
             " directory (TUS_DATA_DIR)."
         )
-    if application not in (0, APPLICATION_ID) or (version and application == 0):
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (application or version or tables):
         raise SchemaMismatch(f"{path} belongs to another application; set TUS_STATE_URL.")
     return version
 
 
-def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
-    version = _check_version(db, path)
-    if version == VERSION:
-        return
-    if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise SchemaMismatch(f"{path} belongs to another application; set TUS_STATE_URL.")
+def _bring_up_to_date(db: sqlite3.Connection, version: int) -> None:
     script = (
         files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
         if version == 0
@@ -70,11 +80,3 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
         f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID};"
         f" PRAGMA user_version = {VERSION}; COMMIT;"
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

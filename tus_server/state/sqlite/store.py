@@ -61,7 +61,8 @@ class SqliteState:
         found: Upload | None = await self._writer.submit(
             lambda db: rows.find(db, upload_id), remember
         )
-        return found
+        # What was delivered together with it may have replaced the row already.
+        return self._cache.get(upload_id, found)
 
     async def list_uploads(
         self,

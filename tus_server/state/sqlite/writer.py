@@ -37,8 +37,8 @@ class _Job:
 class Writer:
     """Runs operations on a connection in a thread of its own, in order, in shared transactions.
 
-    An operation raises a TusServerError only before its first change, and is otherwise plain SQL:
-    if SQLite refuses one, the batch is rolled back and each operation runs again alone.
+    An operation raises a TusServerError only before its first change. After any other exception
+    the batch is rolled back and each operation runs again alone.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
@@ -134,7 +134,7 @@ class Writer:
                     job.result = job.operation(db)
                 except TusServerError as exc:
                     job.error = exc
-                except sqlite3.Error as exc:
+                except Exception as exc:
                     raise _OneRefused(exc) from exc
             db.execute("COMMIT")
         except _OneRefused:
@@ -148,7 +148,7 @@ class Writer:
 
 
 class _OneRefused(Exception):
-    def __init__(self, error: sqlite3.Error) -> None:
+    def __init__(self, error: Exception) -> None:
         self.error = error
 
 
@@ -159,7 +159,9 @@ def _roll_back(db: sqlite3.Connection) -> None:
         pass  # SQLite has already rolled back by itself
 
 
-def _translated(error: sqlite3.Error) -> TusServerError:
+def _translated(error: Exception) -> Exception:
+    if not isinstance(error, sqlite3.Error):
+        return error  # a defect: the caller's to show
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
         return StorageFull("The disk of the state database is full.")
