@@ -40,7 +40,7 @@ from tus_server.core.errors import (
     TusServerError,
     UploadNotFound,
 )
-from tus_server.core.states import UploadState
+from tus_server.core.states import TERMINAL, UploadState
 from tus_server.core.upload import Upload
 
 S = UploadState
@@ -349,7 +349,7 @@ class Uploads(RuleBasedStateMachine):
         ours = {known.upload.id for known in self.known}
         for row in rows:
             # Of a creation that failed nothing is left but the row.
-            assert row.id in ours or (row.state is S.CANCELED and row.freed_at is not None)
+            assert row.id in ours or (row.state in TERMINAL and row.freed_at is not None)
 
     @rule(known=uploads, size=SIZES)
     def restart_in_the_middle_of_an_append(self, known: Known, size: int) -> None:

@@ -25,7 +25,7 @@ class Exchange:
 
     method: the effective one (X-HTTP-Method-Override, T13, T14). fields: read before the body,
     never after it. body_size: Content-Length in bytes, None for a chunked body. common: headers
-    of every reply to this request.
+    of every reply to this request. gave_up_body: its rest is not waited for, however short.
     """
 
     __slots__ = (
@@ -38,6 +38,7 @@ class Exchange:
         "body_size",
         "common",
         "fields",
+        "gave_up_body",
         "method",
         "scope",
     )
@@ -51,6 +52,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.common: Sequence[Header] = ()
         self.answered = False
+        self.gave_up_body = False
         self._receive = receive
         self._send = send
         self._idle_timeout_s = idle_timeout_s
@@ -142,7 +144,7 @@ class Exchange:
 
     def _has_unread_body(self) -> bool:
         body = self.body()
-        if isinstance(body, AsgiBody) and b"expect" not in self.fields:
+        if isinstance(body, AsgiBody) and not (self.gave_up_body or b"expect" in self.fields):
             # A short rest is read and dropped by the server, without hurting the connection.
             size = body.size
             return body.pending and (size is None or size > LINGER_BYTES)

@@ -196,6 +196,7 @@ class TusHandler:
         if exchange.can_abort:
             exchange.abort()
             return True
+        exchange.gave_up_body = True
         if isinstance(stopped, BodyInterrupted) and self._engine.closing:
             raise ShuttingDown
         raise stopped

@@ -72,15 +72,28 @@ class Folders:
 
     def __init__(self, root: str, *, durable: bool) -> None:
         """root: exists and lasts already."""
+        self._root = root
         self._lasting = {root}
         self._durable = durable
 
-    def make(self, folder: str) -> None:
-        """Return when `folder`, somewhere below the root, exists and lasts. Raises: OSError."""
+    def create_file(self, path: str) -> int:
+        """Open a new or emptied file in a folder that lasts. Raises: OSError."""
+        folder = os.path.dirname(path)
+        self._make(folder)
+        try:
+            return open_for_writing(path, os.O_CREAT | os.O_TRUNC)
+        except FileNotFoundError:
+            # Somebody removed the folder while we ran.
+            self._lasting = {self._root}
+            self._make(folder)
+            return open_for_writing(path, os.O_CREAT | os.O_TRUNC)
+
+    def _make(self, folder: str) -> None:
+        """Return when `folder`, somewhere below the root, exists and lasts."""
         if folder in self._lasting:
             return
         parent = os.path.dirname(folder)
-        self.make(parent)
+        self._make(parent)
         try:
             os.mkdir(folder, 0o700)
         except FileExistsError:

@@ -152,8 +152,8 @@ class LocalObjects:
             sync_folder(self.paths.folder(upload.id))
 
     def _probe(self) -> None:
-        path = f"{self.paths.root}/.probe"
-        descriptor = files.open_for_writing(path, os.O_CREAT | os.O_TRUNC)
+        path = self.paths.probe
+        descriptor = self.folders.create_file(path)
         try:
             files.write_at(descriptor, memoryview(bytes(4096)), 0)
             if self.durable:
@@ -209,8 +209,7 @@ class _LocalPart:
     def _open(self) -> None:
         path = self._store.paths.partial(self._upload.id)
         if self._start == 0:
-            self._store.folders.make(self._store.paths.folder(self._upload.id))
-            self._descriptor = files.open_for_writing(path, os.O_CREAT | os.O_TRUNC)
+            self._descriptor = self._store.folders.create_file(path)
             return
         committed = self._upload.committed_bytes
         try:

@@ -16,6 +16,7 @@ class Paths:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._objects = f"{root}/objects"
+        self.probe = f"{self._objects}/.probe"
 
     def folder(self, upload_id: UploadId) -> str:
         return f"{self._objects}/{upload_id[0]}/{upload_id[1]}"
