@@ -27,7 +27,7 @@ def _shared_server(
     body_path: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     data_dir = tmp_path_factory.mktemp(f"shared-{body_path}") / "data"
-    with ServerProcess(data_dir, TUS_BODY_PATH=body_path, TUS_DURABILITY="relaxed") as server:
+    with ServerProcess(data_dir, TUS_BODY_PATH=body_path) as server:
         yield server
 
 

@@ -30,7 +30,7 @@ from tus_server.folders import make_lasting_folder
 from tus_server.http.asgi import AsgiOptions, UploadsAsgi
 from tus_server.http.body import Receive
 from tus_server.http.exchange import Scope, Send
-from tus_server.http.ops import ops_routes
+from tus_server.http.ops import ops_app
 from tus_server.http.server import BACKLOG, ServerOptions, bind, make_server
 from tus_server.http.tus import TusHandler, TusOptions
 from tus_server.objects.local import LocalObjects
@@ -217,11 +217,9 @@ def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:
             proxies=TrustedProxies(settings.proxies),
         ),
     )
-    others = Starlette(routes=ops_routes(engine, settings.base_path))
-    others.router.redirect_slashes = False
     return UploadsAsgi(
         tus,
-        others,
+        ops_app(engine, settings.base_path),
         AsgiOptions(
             base_path=settings.base_path,
             origins=Origins(settings.origins),

@@ -7,7 +7,8 @@ from tests.e2e.values import shown
 from tests.support.http import FieldValue
 from tests.support.records import Records
 from tests.support.server import ServerProcess
-from tests.support.tus import Tus, pattern
+from tests.support.tus import BODY_TYPE, Tus, pattern
+from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
 
@@ -82,3 +83,32 @@ def test_a_large_body_beyond_the_end_is_413_and_leaves_nothing(
         reply = limited.create(length, body=content, chunked=chunked)
 
         assert reply.status == 413
+
+
+@pytest.mark.parametrize("how", ["reset", "half-close"])
+@pytest.mark.parametrize("framing", ["sized", "chunked"])
+def test_a_creation_that_is_cut_leaves_nothing(
+    tus: Tus, records: Records, how: str, framing: str
+) -> None:
+    """T66, T69: its client never learned the URL, so nobody could go on with it."""
+    fields = {"Upload-Length": "100000", "Content-Type": BODY_TYPE, "Expect": "100-continue"}
+    framed = (
+        {"Content-Length": "100000"} if framing == "sized" else {"Transfer-Encoding": "chunked"}
+    )
+    before = records.count_uploads(), records.count_files()
+
+    with tus.connect() as connection:
+        connection.send_head("POST", tus.base, tus.fields | fields | framed)
+        assert connection.read_one_head().status == 100
+        assert records.count_uploads() == before[0] + 1
+        connection.send(pattern(50_000) if framing == "sized" else b"5\r\nhello\r\n")
+        connection.wait_taken()
+        if how == "reset":
+            connection.reset()
+        else:
+            connection.half_close()
+            connection.read_until_closed()
+
+    wait_until(
+        lambda: (records.count_uploads(), records.count_files()) == before, "it is taken back"
+    )

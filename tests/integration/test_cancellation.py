@@ -192,7 +192,9 @@ async def check_usable(world: World, verb: Verb) -> None:
     assert len(rows) == 1 or (verb.upload is None and not rows)
     for row in rows:
         if row.state in TERMINAL:
-            assert verb.terminates
+            # A creation without an answer is taken back: nobody knows the id.
+            assert verb.terminates or verb.upload is None
+            assert not world.has_bytes(row)
             with pytest.raises(UploadNotFound):
                 await world.status(row)
             continue

@@ -4,6 +4,7 @@ Every test ends with a look at what is left over: World.check_at_rest.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from pathlib import Path
 from random import Random
@@ -109,11 +110,24 @@ async def test_a_creation_with_the_first_bytes_keeps_them(
     assert await world.row(created.upload) == created.upload
 
 
-async def test_a_creation_whose_client_goes_away_keeps_what_arrived(world: World) -> None:
-    created = await world.create(b"abc", ClientGone(), length=10)
+@pytest.mark.parametrize("arrived", [b"", b"abc", b"abcdefgh"])
+async def test_a_creation_whose_client_goes_away_leaves_no_upload(
+    world: World, arrived: bytes
+) -> None:
+    created = await world.create(arrived, ClientGone(), length=10)
 
     assert isinstance(created.stopped, ClientGone)
-    assert (await world.row(created.upload)).offset == 3
+    assert (await world.row(created.upload)).state is S.CANCELED
+    assert not world.has_bytes(created.upload)
+
+
+async def test_a_creation_whose_client_goes_away_behind_the_last_byte_is_verified(
+    world: World,
+) -> None:
+    created = await world.create(b"abcdefgh", ClientGone(), length=8, chunked=True)
+
+    assert created.upload.state is S.VERIFIED
+    assert await world.content(created.upload) == b"abcdefgh"
 
 
 async def refused_before_the_body(
@@ -694,6 +708,40 @@ async def test_many_writers_at_one_offset_have_one_winner(world: World) -> None:
     won = [body for body, outcome in zip(bodies, outcomes, strict=True) if finished(outcome)]
     assert len(won) == 1
     assert await world.content(upload) == won[0]
+    assert await world.events(upload) == [S.VERIFIED]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_clients_that_fight_over_an_upload_finish_it_together(
+    world: World, seed: int
+) -> None:
+    random = Random(seed)
+    whole = random.randbytes(120)
+    upload = await world.new(length=len(whole))
+
+    async def client() -> None:
+        for _ in range(20):
+            row = await world.status(upload)
+            if row.state is S.VERIFIED:
+                return
+            script = [PAUSE] * random.randint(0, 3)
+            for byte in whole[row.offset : row.offset + random.randint(1, 30)]:
+                script.append(bytes([byte]))
+                if random.random() < 0.3:
+                    script.append(PAUSE)
+            if random.random() < 0.2:
+                script.append(ClientGone())
+            with contextlib.suppress(OffsetMismatch, BodyTooLarge):
+                await world.append(row, *script, chunked=random.random() < 0.5)
+
+    await asyncio.gather(*(client() for _ in range(6)))
+    row = await world.status(upload)
+    if row.state is not S.VERIFIED:
+        row = (await world.append(row, whole[row.offset :])).upload
+
+    assert row.state is S.VERIFIED
+    assert await world.content(upload) == whole
+    assert await world.steps(upload) == AT_ONCE
     assert await world.events(upload) == [S.VERIFIED]
 
 

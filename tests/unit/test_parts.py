@@ -270,7 +270,7 @@ LENGTHS = st.integers(1, 64 * MIB) | st.integers(1, 5 * TIB) | st.just(5 * TIB)
 SETTLED_AT = st.none() | st.integers(0, 3) | st.integers(0, 30_000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from([S3, EQUAL]), LENGTHS, REQUESTS, SETTLED_AT)
 def test_any_way_to_upload_fits_s3(
     limits: StoreLimits, length: int, requests: list[tuple[int, int]], settled_at: int | None
@@ -316,7 +316,7 @@ def toy_limits(draw: st.DrawFn) -> StoreLimits:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(toy_limits(), st.data())
 def test_any_way_to_upload_fits_toy_limits(limits: StoreLimits, data: st.DataObject) -> None:
     length = data.draw(
@@ -333,7 +333,7 @@ def test_any_way_to_upload_fits_toy_limits(limits: StoreLimits, data: st.DataObj
     assert len(plan.sizes) <= limits.max_parts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(toy_limits(), st.data())
 def test_a_known_length_that_is_planned_as_one_part_stays_one(
     limits: StoreLimits, data: st.DataObject

@@ -8,7 +8,6 @@ from typing import IO, Any, Final, Protocol
 from urllib.parse import urljoin
 
 import requests
-import urllib3
 from tusclient.client import TusClient
 from tusclient.request import TusRequest
 from tusclient.uploader.uploader import Uploader
@@ -182,8 +181,8 @@ class Transfer(Uploader):
             )
             with reply:
                 # Not all of it: any server may be at that URL.
-                content = reply.raw.read(_MAX_REPLY_SIZE, decode_content=True)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
+                content = next(reply.iter_content(_MAX_REPLY_SIZE), b"")
+        except requests.RequestException as exc:
             raise ServerUnreachable(
                 f"{url} does not answer ({innermost_words(exc)})", may_pass=True
             ) from exc

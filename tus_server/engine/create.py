@@ -27,7 +27,7 @@ async def create(engine: Engine, command: Create, principal: Principal, body: Bo
 
     Row before object: a crash leaves a row nobody knows, never bytes nobody knows. Raises: what
     the authorizer raises; ShuttingDown, UploadTooLarge, BodyTooLarge, StateUnavailable,
-    StorageFull, StoreUnavailable: no upload is left behind then.
+    StorageFull, StoreUnavailable: no upload is left behind then, nor where the body stopped.
     """
     engine.check_open()
     await engine.authorizer.check(principal, Operation.CREATE, None)
@@ -58,14 +58,15 @@ async def _create_and_receive(engine: Engine, upload: Upload, body: Body) -> App
     lease = await engine.state.create_upload(upload, claim=True)
     assert lease is not None
     engine.leases.adopt(lease, body.interrupt)
+    created = False
     try:
-        return await receive(engine, lease, upload, body, length=None)
-    except TusServerError:
-        # The client never learns the id (T69). The lease may have ended with a commit whose
-        # outcome was not heard of, so the upload is claimed anew.
-        await engine.leases.release(lease)
-        with suppress(TusServerError):
-            await terminate_now(engine, upload.id)
-        raise
+        appended = await receive(engine, lease, upload, body, length=None)
+        created = appended.stopped is None or appended.upload.remaining == 0
+        return appended
     finally:
+        # Released first: it may have ended with a commit whose outcome was not heard of.
         await engine.leases.release(lease)
+        if not created:
+            # The client never learns the id (T69), so nobody could go on with it.
+            with suppress(TusServerError):
+                await terminate_now(engine, upload.id)

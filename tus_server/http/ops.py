@@ -1,16 +1,18 @@
 """Endpoints for operators: is the process alive, can it take uploads; and a word at the root."""
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from tus_server.core.errors import TusServerError
+from tus_server.core.errors import MethodNotAllowed, NotFound, TusServerError
 from tus_server.engine.engine import Engine
 from tus_server.http.errors import render_error
 
 
-def ops_routes(engine: Engine, creation_path: str) -> list[Route]:
-    """Give the routes beside the uploads."""
+def ops_app(engine: Engine, creation_path: str) -> Starlette:
+    """Give the application beside the uploads; what it does not know is a problem document."""
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "alive"})
@@ -22,8 +24,7 @@ def ops_routes(engine: Engine, creation_path: str) -> list[Route]:
             await engine.state.check()
             await engine.objects.check()
         except TusServerError as exc:
-            _, headers, body = render_error(exc, method="GET")
-            return Response(body, 503, {k.decode(): v.decode() for k, v in headers})
+            return _refusal(exc, status=503)
         return JSONResponse({"status": "ready", "leases": engine.leases.held})
 
     async def root(request: Request) -> Response:
@@ -31,8 +32,20 @@ def ops_routes(engine: Engine, creation_path: str) -> list[Route]:
             f"tus_server takes resumable uploads (tus 1.0.0) at {creation_path}\n"
         )
 
-    return [
-        Route("/healthz", healthz),
-        Route("/readyz", readyz),
-        Route("/", root),
-    ]
+    async def refuse(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        allow = (exc.headers or {}).get("Allow", "")
+        return _refusal(MethodNotAllowed(allow) if exc.status_code == 405 else NotFound())
+
+    app = Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/", root)],
+        exception_handlers={HTTPException: refuse},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _refusal(error: TusServerError, status: int | None = None) -> Response:
+    usual, headers, body = render_error(error, method="GET")
+    fields = {name.decode(): value.decode() for name, value in headers}
+    return Response(body, status or usual, fields)
