@@ -29,6 +29,8 @@ def impatient_server(
 def check_comes_back_later(reply: Reply, status: int) -> None:
     assert reply.status == status
     assert int(reply["retry-after"]) >= 1
+    assert reply["tus-resumable"] == "1.0.0"
+    assert reply["cache-control"] == "no-store"
     assert "upload-offset" not in reply
     assert "location" not in reply
 
@@ -37,7 +39,7 @@ def check_comes_back_later(reply: Reply, status: int) -> None:
 
 
 def test_head_of_a_held_upload_is_423(impatient_server: ServerProcess) -> None:
-    """C1, C3, T19, T125."""
+    """C1, C3, T4, T19, T125."""
     tus = Tus(impatient_server.port)
     url = tus.new(100)
 
@@ -117,15 +119,17 @@ def test_a_broken_store_fails_no_head_and_loses_no_byte(fresh_server: ServerFact
         assert tus.patch(url, 4000, b"x")["access-control-allow-origin"] == "*"
         assert tus.patch(url, 4000, b"x")["tus-resumable"] == "1.0.0"
         assert tus.request("GET", "/healthz").status == 200
+        ready = tus.request("GET", "/readyz")
+        assert ready.status == 503
+        assert ready.problem()["code"] == "store_unavailable"
 
     assert tus.finish(url, content) == content
     assert tus.content(finished) == b"hello"
+    assert tus.request("GET", "/readyz").status == 200
 
 
-def test_head_is_423_until_the_object_is_there(fresh_server: ServerFactory) -> None:
+def test_head_is_423_until_the_object_is_there(tus: Tus, records: Records) -> None:
     """C1, T16: offset = length is not told before the finished object is confirmed."""
-    server = fresh_server()
-    tus, records = Tus(server.port), Records(server.data_dir)
     content = pattern(1000)
     url = tus.stored(content[:500], length=1000)
     # A folder, and not an empty one, where the finished object should get its name.

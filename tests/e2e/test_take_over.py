@@ -7,7 +7,6 @@ from typing import Literal
 
 import pytest
 
-from tests.conftest import ServerFactory
 from tests.support.http import Connection, ConnectionEnded
 from tests.support.records import Records
 from tests.support.tus import BODY_TYPE, Tus, pattern
@@ -217,15 +216,13 @@ def test_eight_patches_at_one_offset_have_one_outcome_for_every_byte(tus: Tus) -
 
 
 def test_clients_that_insist_finish_together_and_none_is_kept_out(
-    fresh_server: ServerFactory,
+    tus: Tus, records: Records
 ) -> None:
     """T22, T125: each looks at the offset and sends on from there, until the upload is complete.
 
     Every PATCH is short, so whoever waits for one to end must be woken when it does: 423 would
     mean that somebody slept through it.
     """
-    server = fresh_server(TUS_LEASE_WAIT_S="10")
-    tus, records = Tus(server.port), Records(server.data_dir)
     content = pattern(300_000)
 
     def insist(url: str, number: int) -> Counter[int | None]:

@@ -5,7 +5,9 @@ first, the second, ... until the verb runs through uncut. Over SQLite and local 
 """
 
 import asyncio
+import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -304,6 +306,33 @@ def acknowledge(verb: Verb, caller: "asyncio.Task[Any]") -> None:
     upload = getattr(told, "upload", told)
     if isinstance(upload, Upload):
         verb.acknowledged = max(verb.acknowledged, upload.offset)
+
+
+async def test_a_creation_torn_down_while_a_thread_writes_leaves_no_bytes_behind(
+    world: World, saw: Saw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate, real = threading.Event(), threading.Event(), os.open
+
+    def slow(path: str, *args: Any, **named: Any) -> int:
+        if str(path).endswith(".partial"):
+            entered.set()
+            gate.wait(20)
+        return real(path, *args, **named)
+
+    monkeypatch.setattr(os, "open", slow)
+    verb = await prepare(world, a_creation_of_the_whole)
+    caller = asyncio.Task(verb.run())
+    await asyncio.to_thread(entered.wait, 20)
+    for task in list(saw.tasks):
+        task.cancel()
+    await asyncio.wait({caller}, timeout=0.2)  # it may as well wait for the thread
+    gate.set()
+    await asyncio.wait({caller})
+    while saw.tasks:
+        await asyncio.wait(saw.tasks)
+
+    await world.restart()
+    await check_usable(world, verb)
 
 
 async def test_a_caller_that_is_cancelled_twice_does_not_wait_for_the_verb(world: World) -> None:
