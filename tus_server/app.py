@@ -142,6 +142,8 @@ def run(settings: Settings) -> int:
     """
     _raise_file_limit()
     _quiet_collector()
+    # This process logs one way for life: binding each logger again took 4 % of a small upload.
+    structlog.configure(cache_logger_on_first_use=True)
     try:
         import uvloop
     except ImportError:

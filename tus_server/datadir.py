@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,6 +12,7 @@ from tus_server.core.errors import DataDirInUse, DataDirUnusable
 from tus_server.folders import make_lasting_folder
 
 LOCK_NAME = "server.lock"
+LOOK_S = 0.2
 
 
 class DataDir:
@@ -39,7 +41,7 @@ class DataDir:
                 " owner or rights, or set TUS_DATA_DIR to another one."
             ) from exc
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except BlockingIOError as exc:
             owner = _owner(self._file).get("pid")
             os.close(self._file)
@@ -66,6 +68,19 @@ class DataDir:
         text = json.dumps({"pid": os.getpid(), "url": url}).encode()
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, text, 0)
+
+
+def _lock(file: int) -> None:
+    """Take the lock; who only looks (find_server) has it for a moment, and is waited for."""
+    deadline_s = time.monotonic() + LOOK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(LOOK_S / 10)
 
 
 def find_server(path: Path) -> str | None:

@@ -174,15 +174,16 @@ class PartWriter(Port):
     def write(self, block: memoryview) -> Awaitable[None]:
         """Begin to take `block` behind what was written; await before reusing its memory.
 
-        At most one write may be pending. Raises (awaited): StorageFull, StoreUnavailable.
+        At most one write may be pending. Raises (awaited): StorageFull, StoreUnavailable,
+        BytesMissing (what the row says is committed is not there).
         """
 
     async def finish(self, rest: memoryview, *, completes: bool) -> PartReceipt:
         """Take `rest` too, and make the whole part durable.
 
         completes: the last byte of the upload is in this part. When it is also the first part,
-        the object itself comes into being (receipt.is_object). Raises: StorageFull,
-        StoreUnavailable: the part counts as not stored, and whatever of it was stored is harmless.
+        the object itself comes into being (receipt.is_object). Raises: as write(); the part then
+        counts as not stored, and whatever of it was stored is harmless.
         """
 
     async def discard(self) -> None:

@@ -10,7 +10,7 @@ from tus_server.core.upload import Protocol, Upload
 from tus_server.engine.append import Appended, check_length, receive
 from tus_server.engine.engine import Engine
 from tus_server.engine.terminate import terminate_now
-from tus_server.ports import Body, Operation, Principal
+from tus_server.ports import Body, Lease, Operation, Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,24 @@ async def _create_and_receive(engine: Engine, upload: Upload, body: Body) -> App
     lease = await engine.state.create_upload(upload, claim=True)
     assert lease is not None
     engine.leases.adopt(lease, body.interrupt)
-    created = False
     try:
         appended = await receive(engine, lease, upload, body, length=None)
-        created = appended.stopped is None or appended.upload.remaining == 0
-        return appended
+    except TusServerError:
+        await _take_back(engine, lease)
+        raise
     finally:
-        # Released first: it may have ended with a commit whose outcome was not heard of.
         await engine.leases.release(lease)
-        if not created:
-            # The client never learns the id (T69), so nobody could go on with it.
-            with suppress(TusServerError):
-                await terminate_now(engine, upload.id)
+    if appended.stopped is not None and appended.upload.remaining != 0:
+        await _take_back(engine, lease)
+    return appended
+
+
+async def _take_back(engine: Engine, lease: Lease) -> None:
+    """Remove an upload whose id the client never learns (T69): nobody could go on with it.
+
+    Not after a cancellation: a thread may still write, and recovery at start cuts that.
+    """
+    # Released first: it may have ended with a commit whose outcome was not heard of.
+    await engine.leases.release(lease)
+    with suppress(TusServerError):
+        await terminate_now(engine, lease.upload_id)

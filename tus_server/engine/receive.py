@@ -237,12 +237,13 @@ class Reception:
 
     async def _finish_part(self, filled: _Filled, *, completes: bool) -> PartReceipt:
         try:
-            return await filled.writer.finish(filled.rest, completes=completes)
+            receipt = await filled.writer.finish(filled.rest, completes=completes)
         except TusServerError:
-            await filled.writer.discard()
+            await self._drop(filled)
             raise
-        finally:
-            self._engine.blocks.give(filled.block)
+        # Not given back after a cancellation: the thread may still read it (P9).
+        self._engine.blocks.give(filled.block)
+        return receipt
 
     async def _drop(self, filled: _Filled | None) -> None:
         """Give up a part that was received and will not be stored."""

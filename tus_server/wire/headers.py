@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from tus_server.core.errors import MalformedHeader
 
-# int() also takes "1_000", "+5", " 5 " and non-ASCII digits, so it never sees a raw header.
 _BLANKS = b" \t"  # around a value, and no part of it (RFC 9110, 5.5); parsers leave some
+# int() also takes "1_000", "+5", " 5 " and non-ASCII digits, so it never sees a raw header.
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,18}")
 
 
