@@ -33,6 +33,7 @@ from tus_server.http.exchange import Scope, Send
 from tus_server.http.ops import ops_app
 from tus_server.http.server import BACKLOG, ServerOptions, bind, make_server
 from tus_server.http.tus import TusHandler, TusOptions
+from tus_server.logs import log_through_standard_library
 from tus_server.objects.local import LocalObjects
 from tus_server.objects.threads import FileThreads
 from tus_server.ports import ANONYMOUS, Authorizer
@@ -60,6 +61,8 @@ class App:
     """
 
     def __init__(self, settings: Settings, authorizer: Authorizer) -> None:
+        if not structlog.is_configured():
+            log_through_standard_library()
         self._settings = settings
         self._authorizer = authorizer
         self._running: _Running | None = None

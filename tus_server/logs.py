@@ -47,6 +47,24 @@ def configure_logging(format: str, level: str) -> None:
     _route_standard_library(stream, LEVELS[level], enrich, finish)
 
 
+def log_through_standard_library() -> None:
+    """Send our log lines to the loggers `tus_server.*` of the standard library.
+
+    For an application that mounts us and has not configured structlog: its defaults would print
+    to standard output, tracebacks with local variables and so with credentials.
+    """
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            escape_values,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
 def escape_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Leave nothing in an event that could forge a line or drive a terminal (P9)."""
     for key, value in list(event.items()):

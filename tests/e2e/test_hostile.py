@@ -121,10 +121,8 @@ def test_many_small_fields_are_431_too(tus: Tus) -> None:
         assert tus.head(UNKNOWN, fields).status == 431
 
 
-def test_a_head_without_end_is_cut_off(tus: Tus, body_path: str) -> None:
+def test_a_head_without_end_is_cut_off(tus: Tus) -> None:
     """T128: memory is not filled with it."""
-    if body_path == "plain":
-        pytest.skip("stock uvicorn has no limit for a head that is not complete")
     received = b""
     with tus.connect() as connection:
         connection.send(b"HEAD /files/ HTTP/1.1\r\nHost: a\r\nX-Endless: ")
@@ -138,10 +136,8 @@ def test_a_head_without_end_is_cut_off(tus: Tus, body_path: str) -> None:
     assert received == b"" or received.startswith(b"HTTP/1.1 431 ")
 
 
-def test_the_refusal_of_a_head_without_end_is_a_problem_document(tus: Tus, body_path: str) -> None:
+def test_the_refusal_of_a_head_without_end_is_a_problem_document(tus: Tus) -> None:
     """T4, T128."""
-    if body_path == "plain":
-        pytest.skip("stock uvicorn has no limit for a head that is not complete")
     with tus.connect() as connection:
         connection.send(b"HEAD /files/ HTTP/1.1\r\nHost: a\r\nX-Endless: " + b"x" * 66_000)
         reply = connection.read_reply()
@@ -267,10 +263,8 @@ TRAILERS = {
 
 @pytest.mark.parametrize("name", TRAILERS)
 @pytest.mark.parametrize("moment", ["with the head", "later"])
-def test_a_trailer_is_no_header(tus: Tus, body_path: str, name: str, moment: str) -> None:
+def test_a_trailer_is_no_header(tus: Tus, name: str, moment: str) -> None:
     """T90, T121: it comes behind the body that it would have decided about."""
-    if body_path == "plain" and moment == "with the head":
-        pytest.skip("stock uvicorn mixes trailers that come at once with the header fields")
     url = tus.new(5)
     fields = {"Upload-Offset": "0", "Content-Type": BODY_TYPE, "Transfer-Encoding": "chunked"}
     body = render_chunks([b"hello"], trailers={name: TRAILERS[name]})
@@ -294,10 +288,8 @@ def test_a_trailer_is_no_header(tus: Tus, body_path: str, name: str, moment: str
         assert connection.read_reply()["upload-offset"] == "5"
 
 
-def test_a_creation_takes_no_field_from_its_trailers(tus: Tus, body_path: str) -> None:
+def test_a_creation_takes_no_field_from_its_trailers(tus: Tus) -> None:
     """T39, T121."""
-    if body_path == "plain":
-        pytest.skip("stock uvicorn mixes trailers that come at once with the header fields")
     fields = {"Host": "a", "Content-Type": BODY_TYPE, "Transfer-Encoding": "chunked"}
     body = render_chunks([b"hello"], trailers={"Upload-Length": "5"})
 

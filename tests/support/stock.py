@@ -105,9 +105,9 @@ def serve(kind: str, http: str, port_file: Path) -> None:
 
     protocol: Any = http
     if http == "fast":
-        from tus_server.http.uvicorn_protocol import fast_protocol
+        from tus_server.http.uvicorn_protocol import find_protocol
 
-        protocol = fast_protocol()
+        protocol = find_protocol(fast=True)
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

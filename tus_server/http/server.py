@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tus_server.core.errors import SettingsInvalid
-from tus_server.http.uvicorn_protocol import TusProtocol, fast_protocol
+from tus_server.http.uvicorn_protocol import find_protocol
 
 log = structlog.get_logger(__name__)
 BACKLOG = 2048  # connections that wait to be accepted
@@ -59,10 +59,10 @@ class Server(uvicorn.Server):
 
 def make_server(app: ASGIApp, options: ServerOptions, let_go: Callable[[], None]) -> Server:
     """Configure a server for an application whose lifespan is already running."""
-    protocol: type[TusProtocol] | None = fast_protocol() if options.fast_bodies else None
+    protocol = find_protocol(fast=options.fast_bodies)
     if protocol is not None:
         protocol.max_header_bytes = 2 * options.max_header_bytes
-    elif options.fast_bodies:
+    else:
         log.warning(
             "server.plain_bodies",
             uvicorn=uvicorn.__version__,

@@ -1,7 +1,7 @@
-"""Our uvicorn protocol class: bodies straight from the socket into the engine's blocks.
+"""Our uvicorn protocol classes: bodies straight from the socket into the engine's blocks.
 
-uvicorn's protocol classes are internal API: `fast_protocol()` offers this one only for versions it
-was tested with. Over plain uvicorn it adds: recv into our buffers for bodies with Content-Length,
+uvicorn's protocol classes are internal API: `find_protocol()` offers ours only for versions they
+were tested with. Over plain uvicorn it adds: recv into our buffers for bodies with Content-Length,
 bytes received before a disconnect, closing without a reply, request trailers kept apart from
 headers (they would pose as headers), and a limit on the size of an unfinished header block.
 """
@@ -19,26 +19,30 @@ EXTENSION = "tus_server.connection"
 TESTED = ((0, 51), (0, 55))  # uvicorn versions [from, before)
 
 
-def fast_protocol() -> "type[TusProtocol] | None":
-    """Give the protocol class, or None where this uvicorn is not one it was tested with."""
+def find_protocol(*, fast: bool) -> "type[GuardedProtocol] | None":
+    """Give the protocol class to use, None where this uvicorn is not one it was tested with."""
     try:
         version = tuple(int(number) for number in uvicorn.__version__.split(".")[:2])
     except ValueError:
         return None
-    return TusProtocol if TESTED[0] <= version < TESTED[1] else None
+    if not TESTED[0] <= version < TESTED[1]:
+        return None
+    return TusProtocol if fast else GuardedProtocol
 
 
-class TusProtocol(HttpToolsProtocol):
-    """See the module. `max_header_bytes` bounds a header block that is still arriving."""
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a limit for header blocks, and trailers that stay trailers.
+
+    `max_header_bytes` bounds a header block that is still arriving; the application looks at the
+    size of a complete one.
+    """
 
     max_header_bytes = 64 * 1024
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.body: UvicornBody | None = None
         self._reading_head = True
         self._head_bytes = 0  # of a header block that is not complete yet
-        self.parsed_body_bytes = 0  # bytes of the current body that went through the parser
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
@@ -61,7 +65,6 @@ class TusProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._reading_head = True
-        self.parsed_body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # httptools calls this for trailers too; in the scope they would pose as headers.
@@ -70,6 +73,22 @@ class TusProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._reading_head = False
+        super().on_headers_complete()
+
+
+class TusProtocol(GuardedProtocol):
+    """Offers the application the connection of each request, as a scope extension."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.body: UvicornBody | None = None
+        self.parsed_body_bytes = 0  # bytes of the current body that went through the parser
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.parsed_body_bytes = 0
+
+    def on_headers_complete(self) -> None:
         connection = Connection(self)
         cast(Any, self.scope)["extensions"] = {EXTENSION: connection}
         super().on_headers_complete()
@@ -98,6 +117,7 @@ class TusProtocol(HttpToolsProtocol):
     def restart_parser(self) -> None:
         """Expect a new request: the parser has not seen the rest of the last one's body."""
         self.parser = httptools.HttpRequestParser(self)
+        self._reading_head = True
 
 
 class Connection:
