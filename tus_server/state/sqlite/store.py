@@ -25,7 +25,28 @@ CACHED_ROWS = 4096
 T = TypeVar("T")
 
 
-class SqliteState:
+class _Reads:
+    """The reading that needs nothing but a connection to run on."""
+
+    async def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        raise NotImplementedError
+
+    async def list_uploads(
+        self,
+        states: frozenset[UploadState] | None,
+        limit: int,
+        before: UploadId | None = None,
+    ) -> list[Upload]:
+        return await self._run(lambda db: rows.select(db, states, limit, before))
+
+    async def history(self, upload_id: UploadId) -> list[StatusChange]:
+        return await self._run(lambda db: rows.history(db, upload_id))
+
+    async def pending_events(self, limit: int) -> list[Event]:
+        return await self._run(lambda db: rows.pending_events(db, limit))
+
+
+class SqliteState(_Reads):
     """See ports.StateStore. Use as an async context manager on the loop that serves."""
 
     def __init__(self, path: Path, clock: Clock, *, durable: bool = True) -> None:
@@ -64,27 +85,13 @@ class SqliteState:
         # What was delivered together with it may have replaced the row already.
         return self._cache.get(upload_id, found)
 
-    async def list_uploads(
-        self,
-        states: frozenset[UploadState] | None,
-        limit: int,
-        before: UploadId | None = None,
-    ) -> list[Upload]:
-        return await self._submit(lambda db: rows.select(db, states, limit, before))
-
-    async def history(self, upload_id: UploadId) -> list[StatusChange]:
-        return await self._submit(lambda db: rows.history(db, upload_id))
-
-    async def pending_events(self, limit: int) -> list[Event]:
-        return await self._submit(lambda db: rows.pending_events(db, limit))
-
     async def find_parts(self, upload_id: UploadId) -> list[Part]:
-        return await self._submit(lambda db: rows.find_parts(db, upload_id))
+        return await self._run(lambda db: rows.find_parts(db, upload_id))
 
     async def unfinished_work(
         self, limit: int, after: UploadId | None = None, *, receiving: bool
     ) -> list[Upload]:
-        return await self._submit(lambda db: rows.unfinished(db, limit, after, receiving=receiving))
+        return await self._run(lambda db: rows.unfinished(db, limit, after, receiving=receiving))
 
     # --- leases
 
@@ -148,10 +155,10 @@ class SqliteState:
 
     async def check(self) -> None:
         now = rows.microseconds(self._clock.now())
-        await self._submit(lambda db: db.execute(rows.SQL["probe"], (now,)).rowcount)
+        await self._run(lambda db: db.execute(rows.SQL["probe"], (now,)).rowcount)
 
-    async def _submit(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        result: T = await self._writer.submit(operation)
+    async def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self._writer.submit(query)
         return result
 
     def _remember(self, upload: Upload) -> None:
@@ -161,7 +168,7 @@ class SqliteState:
             self._cache.popitem(last=False)
 
 
-class SqliteReader:
+class SqliteReader(_Reads):
     """See ports.StateReader: a look into the file from outside, also while a server owns it."""
 
     def __init__(self, path: Path) -> None:
@@ -178,23 +185,9 @@ class SqliteReader:
         return None
 
     async def find_upload(self, upload_id: UploadId) -> Upload | None:
-        return await self._read(lambda db: rows.find(db, upload_id))
+        return await self._run(lambda db: rows.find(db, upload_id))
 
-    async def list_uploads(
-        self,
-        states: frozenset[UploadState] | None,
-        limit: int,
-        before: UploadId | None = None,
-    ) -> list[Upload]:
-        return await self._read(lambda db: rows.select(db, states, limit, before))
-
-    async def history(self, upload_id: UploadId) -> list[StatusChange]:
-        return await self._read(lambda db: rows.history(db, upload_id))
-
-    async def pending_events(self, limit: int) -> list[Event]:
-        return await self._read(lambda db: rows.pending_events(db, limit))
-
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         def run() -> T:
             try:
                 db = connect(self._path, durable=True, read_only=True)
