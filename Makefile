@@ -23,7 +23,7 @@ check: .venv/.dev ## ruff, mypy --strict, the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 bench: .venv/.dev ## speed and memory beside the peers that can be installed here
 	$(BIN)/python -m bench $(ARGS)
@@ -36,7 +36,7 @@ lock: .venv/.dev ## resolve pyproject.toml into locks/ again
 	  --custom-compile-command "make lock" --output-file locks/$${pair%%:*}.txt || exit 1; done
 
 clean: ## remove what the targets made (never tus-data)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache artifacts
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis artifacts
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; set PYTHON=/path/to/python3"; exit 1; }
