@@ -6,6 +6,7 @@ from tus_server.core.states import FINISHED, UploadState
 from tus_server.core.upload import Protocol, Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import finish
+from tus_server.engine.leases import stay
 from tus_server.engine.lookup import check_alive, find_for
 from tus_server.ports import Operation, Principal
 
@@ -25,7 +26,7 @@ async def status(
     upload = await engine.state.find_upload(upload_id) or upload
     check_alive(upload)
     if upload.state is UploadState.COMPLETED:
-        return await engine.undisturbed(finish_now(engine, upload_id), _nothing)
+        return await engine.undisturbed(finish_now(engine, upload_id), stay)
     return upload
 
 
@@ -34,7 +35,7 @@ async def finish_now(engine: Engine, upload_id: UploadId) -> Upload:
 
     Raises: StillFinishing where that does not succeed now; BytesMissing.
     """
-    lease, upload = await engine.leases.acquire(upload_id, _nothing)
+    lease, upload = await engine.leases.acquire(upload_id, stay)
     try:
         check_alive(upload)
         if upload.state is UploadState.COMPLETED:
@@ -44,7 +45,3 @@ async def finish_now(engine: Engine, upload_id: UploadId) -> Upload:
         raise StillFinishing(exc.detail) from exc
     finally:
         await engine.leases.release(lease)
-
-
-def _nothing() -> None:
-    """Finishing is short and must not be interrupted half-way: whoever asks waits."""

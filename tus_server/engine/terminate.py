@@ -9,6 +9,7 @@ from tus_server.core.ids import UploadId
 from tus_server.core.states import FINISHED, UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
+from tus_server.engine.leases import stay
 from tus_server.engine.lookup import check_alive, find_for
 from tus_server.ports import Lease, Operation, Principal
 
@@ -22,12 +23,12 @@ async def terminate(engine: Engine, upload_id: UploadId, principal: Principal) -
     Bytes that cannot be removed now are removed by the recovery loop.
     """
     await find_for(engine, upload_id, principal, Operation.TERMINATE)
-    await engine.undisturbed(terminate_now(engine, upload_id), _nothing)
+    await engine.undisturbed(terminate_now(engine, upload_id), stay)
 
 
 async def terminate_now(engine: Engine, upload_id: UploadId) -> None:
     """Terminate without asking the authorizer. Raises: as terminate."""
-    lease, upload = await engine.leases.acquire(upload_id, _nothing)
+    lease, upload = await engine.leases.acquire(upload_id, stay)
     try:
         check_alive(upload)
         await _discard(engine, lease, upload)
@@ -55,7 +56,3 @@ async def free(engine: Engine, lease: Lease, upload: Upload) -> None:
         return
     freed = replace(upload, freed_at=engine.clock.now())
     await engine.state.commit(lease, upload, freed, release=True)
-
-
-def _nothing() -> None:
-    """A termination is short: whoever asks waits, and then finds nothing."""

@@ -14,11 +14,11 @@ from tus_server.http.errors import Defect, render_error
 from tus_server.http.exchange import Exchange, Header, Scope, Send
 from tus_server.http.tus import NO_STORE, TusHandler
 from tus_server.wire.cors import Origins, render_cors
+from tus_server.wire.tus import TUS_RESUMABLE
 
 log = structlog.get_logger(__name__)
 
 OPERATORS_PATHS = ("/healthz", "/readyz")
-TUS_RESUMABLE = (b"tus-resumable", b"1.0.0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class AsgiBody(WaitingBody):
 
     @property
     def pending(self) -> bool:
-        """Tell whether more of the body may be on its way than is worth waiting for."""
+        """Tell whether some of the body has not arrived."""
         return not self._ended and not self._disconnected
 
     def close(self) -> None:

@@ -2,9 +2,7 @@
 
 from tus_server.core import errors as e
 from tus_server.wire.problems import CONTENT_TYPE, render_problem
-from tus_server.wire.tus import VERSION
-
-Headers = list[tuple[bytes, bytes]]
+from tus_server.wire.tus import VERSION, Headers
 
 STATUSES: dict[type[e.TusServerError], int] = {
     e.MalformedRequest: 400,

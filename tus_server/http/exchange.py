@@ -60,6 +60,12 @@ class Exchange:
         self._body: AsgiBody | UvicornBody | None = None
 
     @property
+    def peer(self) -> str | None:
+        """The address at the other end of the connection; None if it has none."""
+        client = self.scope.get("client")
+        return client[0] if client else None
+
+    @property
     def has_body(self) -> bool:
         """Tell whether the request has a body: Content-Length above 0, or chunked."""
         return self.body_size != 0
@@ -81,7 +87,8 @@ class Exchange:
             if self.method != "HEAD":
                 full.append((b"content-length", b"%d" % len(content)))
             elif self.scope["method"] != "HEAD":
-                full.append((b"content-length", b"0"))  # a POST turned into HEAD (T13)
+                # A POST turned into HEAD (T13); a real one has none (T20).
+                full.append((b"content-length", b"0"))
         unread = self.has_body and self._has_unread_body()
         if unread:
             full.append((b"connection", b"close"))
@@ -93,15 +100,6 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": content})
         if self._body is not None:
             self._body.close()
-
-    async def reply_head(self, headers: Sequence[Header]) -> None:
-        """Answer a HEAD with 200, no content and no Content-Length (T20)."""
-        self.answered = True
-        full = [*headers, *self.common]
-        if self.scope["method"] != "HEAD":
-            full.append((b"content-length", b"0"))  # a POST turned into HEAD (T13)
-        await self._send({"type": "http.response.start", "status": 200, "headers": full})
-        await self._send({"type": "http.response.body", "body": b""})
 
     async def start(self, status: int, headers: Sequence[Header]) -> None:
         """Begin a reply whose content follows by send_content."""

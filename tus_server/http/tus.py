@@ -94,16 +94,13 @@ class TusHandler:
         authorizer = self._engine.authorizer
         if authorizer.takes_all:
             return ANONYMOUS
-        client = scope.get("client")
         text = fields.as_text()
         return await authorizer.authenticate(
             Credentials(
                 method=exchange.method,
                 path=scope["path"],
                 headers=text,
-                client=client_address(
-                    client[0] if client else None, text, trusted=self._options.proxies
-                ),
+                client=client_address(exchange.peer, text, trusted=self._options.proxies),
             )
         )
 
@@ -134,8 +131,7 @@ class TusHandler:
         """Give the URL of an upload: absolute where our own address is known for sure (T42)."""
         origin = self._options.public_url
         if origin is None:
-            client = exchange.scope.get("client")
-            peer = client[0] if client else None
+            peer = exchange.peer
             if self._options.proxies.trusts(peer):
                 origin = public_origin(
                     peer,
@@ -153,7 +149,7 @@ class TusHandler:
             await self._head_of_download(exchange, principal, upload_id)
             return
         upload = await status(self._engine, upload_id, principal, Protocol.TUS)
-        await exchange.reply_head([*tus.render_status(upload), NO_STORE])
+        await exchange.reply(200, [*tus.render_status(upload), NO_STORE])
 
     async def _head_of_download(
         self, exchange: Exchange, principal: Principal, upload_id: UploadId

@@ -11,9 +11,16 @@ from typing import Any, cast
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
+from tus_server.core.errors import HeadersTooLarge
 from tus_server.http.body import WaitingBody
+from tus_server.http.errors import render_error
+from tus_server.wire.tus import TUS_RESUMABLE
 
 EXTENSION = "tus_server.connection"
 TESTED = ((0, 51), (0, 55))  # uvicorn versions [from, before)
@@ -53,13 +60,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse_head()
 
     def _refuse_head(self) -> None:
-        detail = b'{"title": "The header fields are too large", "status": 431, '
-        detail += b'"code": "headers_too_large"}'
-        self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-            b"content-type: application/problem+json\r\ntus-resumable: 1.0.0\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(detail), detail)
-        )
+        # No request exists yet that the application could answer.
+        status, headers, content = render_error(HeadersTooLarge(), method="GET")
+        headers += [
+            TUS_RESUMABLE,
+            (b"content-length", b"%d" % len(content)),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%s: %s\r\n" % field for field in headers)
+        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + content)
         self.transport.close()
 
     def on_message_begin(self) -> None:

@@ -1,7 +1,7 @@
 """Blocking file steps of the local store, with operating system errors translated at the call.
 
-Every function here runs in a thread. What is durable when: a file's bytes after sync(), its name
-after sync_folder() of the folder that has it, up to the first folder that existed before.
+Every function here runs in a thread. What is durable when: a file's bytes after sync_content(),
+its name after sync_folder() of the folder that has it, that folder's own name by Folders.
 """
 
 import errno

@@ -15,6 +15,7 @@ from tus_server.wire.headers import Fields, media_type
 from tus_server.wire.metadata import parse_metadata
 
 VERSION = b"1.0.0"
+TUS_RESUMABLE = (b"tus-resumable", VERSION)  # in every reply (T4, T5)
 BODY_TYPE = b"application/offset+octet-stream"
 EXTENSIONS = ("creation", "creation-with-upload", "creation-defer-length", "termination")
 
