@@ -1196,6 +1196,22 @@ async def test_bytes_of_a_receiving_upload_that_are_gone_are_found_at_start(worl
     assert await world.events(upload) == [S.ERROR]
 
 
+async def test_an_upload_that_cannot_even_be_given_up_does_not_keep_the_others_from_recovery(
+    world: World,
+) -> None:
+    lost = (await world.create(b"abc", length=9)).upload
+    other = (await world.create(b"abc", length=9)).upload
+    world.objects.fail("recover", BytesMissing("gone"))
+    world.state.fail("commit", StorageFull())
+
+    await world.recover()
+
+    assert (await world.row(lost)).state is S.RECEIVING  # tried again at the next start
+    assert (await world.append(other, b"defghi")).upload.state is S.VERIFIED
+    await world.recover()
+    assert (await world.status(lost)).offset == 3
+
+
 async def test_recovery_of_many_uploads_reaches_each(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import fail, finish
 from tus_server.engine.terminate import free
+from tus_server.ports import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,16 @@ async def _recover_one(engine: Engine, found: Upload) -> None:
     claim = await engine.state.claim_upload(found.id)
     if claim.lease is None or claim.upload is None:
         return
-    lease, upload = claim.lease, claim.upload
+    try:
+        await _repair(engine, claim.lease, claim.upload)
+    except TusServerError as exc:
+        log.warning("recovery.postponed", upload=found.id, code=exc.code, detail=exc.detail)
+    finally:
+        await engine.state.release(claim.lease)
+
+
+async def _repair(engine: Engine, lease: Lease, upload: Upload) -> None:
+    """Bring one upload to where its row says it is, or give it up. Raises: what may pass."""
     try:
         if upload.state in UNFINISHED:
             await engine.objects.recover(upload)
@@ -61,9 +71,6 @@ async def _recover_one(engine: Engine, found: Upload) -> None:
         elif upload.state in TERMINAL:
             await free(engine, lease, upload)
     except BytesMissing as exc:
+        # finish() has given a completed one up by itself.
         if upload.state in UNFINISHED:
             await fail(engine, lease, upload, exc)
-    except TusServerError as exc:
-        log.warning("recovery.postponed", upload=upload.id, code=exc.code, detail=exc.detail)
-    finally:
-        await engine.state.release(lease)
