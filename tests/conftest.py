@@ -8,6 +8,14 @@ from hypothesis import settings
 
 from tests.support.server import ServerProcess
 
+pytest_plugins = [
+    "tests.support.cluster",
+    "tests.support.pooler",
+    "tests.support.postgres",
+    "tests.support.s3_fixtures",
+    "tests.support.s3_users",
+]
+
 # A slow machine is no failure.
 settings.register_profile("tus-server", deadline=None)
 settings.load_profile("tus-server")
@@ -65,6 +73,14 @@ def fresh_server(
         yield start
     for process in started:
         check_log(process.log)
+
+
+@pytest.fixture
+def logged(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Callable[[], str]:
+    """Give what was logged: structlog prints, until an application has routed it to logging."""
+    return lambda: capsys.readouterr().out + caplog.text
 
 
 def check_log(text: str) -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -41,7 +41,7 @@ def configure_logging(format: str, level: str) -> None:
     structlog.configure(
         processors=[*enrich, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Unbreakable(stream))),
         cache_logger_on_first_use=False,
     )
     _route_standard_library(stream, LEVELS[level], enrich, finish)
@@ -63,6 +63,25 @@ def log_through_standard_library() -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
+
+
+class _Unbreakable:
+    """A stream for lines that may get lost: a full disk under the log must not stop uploads."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):  # ValueError: it is closed
+            pass
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass
 
 
 def escape_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -99,6 +118,9 @@ def _drop_coloured_message(logger: WrappedLogger, method: str, event: EventDict)
 class _StandardLibraryHandler(logging.StreamHandler[TextIO]):
     """Ours, to be told from others when logging is configured again."""
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Lose the line: telling of it would go the same way."""
+
 
 def _route_standard_library(
     stream: TextIO, level: int, enrich: list[Processor], finish: list[Processor]
@@ -115,6 +137,8 @@ def _route_standard_library(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
+    for name in ("botocore", "aiobotocore"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))  # tells of every credential
     # uvicorn brings handlers of its own, unless it was told log_config=None.
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)

@@ -4,18 +4,18 @@ Contracts are written here, once; an adapter documents only what is special abou
 `tests/contract/` runs every rule below against every implementation and the fakes.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
 from typing import Protocol as Port
 
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
-from tus_server.core.upload import Part, Upload
+from tus_server.core.upload import Part, Tail, Upload
 
-HolderId = NewType("HolderId", str)
+# After a terminal upload was freed: longer than any call that was under way then can last.
+SECOND_PASS_S = 3600.0
 
 
 # --- state ---------------------------------------------------------------------------------------
@@ -23,17 +23,23 @@ HolderId = NewType("HolderId", str)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to append to one upload. A higher epoch makes every earlier lease void (P3)."""
+    """The right to append to one upload. A higher epoch makes every earlier lease void (P3).
+
+    numbers: the part numbers set aside for it. No other lease is ever given them, so a number
+    never carries the bytes of two writers, however late a call of the first arrives.
+    """
 
     upload_id: UploadId
     epoch: int
+    numbers: range = range(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim found: the row, and the lease if it was granted.
+    """What a claim found: the row after it, and the lease if it was granted.
 
-    upload None: no such row. lease None: somebody else holds it (`held`).
+    upload None: no such row. lease None: somebody else holds it (`held`), or the row is not what
+    the claim asked for.
     """
 
     upload: Upload | None
@@ -42,11 +48,39 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """What a process hears when it shows that it is alive.
+
+    lost: leases that are another's by now. wanted: those somebody waits for.
+    """
+
+    lost: frozenset[UploadId] = frozenset()
+    wanted: frozenset[UploadId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A data directory and the processes that share it. label: in the ids of its uploads."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node as the others know it. silent_s: seconds since it last showed that it is alive."""
+
+    node: Node
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class StatusChange:
-    """One row of an upload's history."""
+    """One row of an upload's history. note: what happened beside a change of state."""
 
     state: UploadState
     at: datetime
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +93,10 @@ class Event:
 
 
 class StateReader(Port):
-    """Reading rows, with no right to change them."""
+    """Reading rows, with no right to change them. Every method raises StateUnavailable."""
 
     async def find_upload(self, upload_id: UploadId) -> Upload | None:
-        """Give the row as last committed. Raises: StateUnavailable."""
+        """Give the row as last committed."""
 
     async def list_uploads(
         self,
@@ -78,24 +112,57 @@ class StateReader(Port):
     async def pending_events(self, limit: int) -> list[Event]:
         """Give the oldest undelivered events of the outbox, oldest first."""
 
+    async def find_node(self, node_id: str) -> NodeSeen | None:
+        """Give what is known of a node."""
+
 
 class StateStore(StateReader, Port):
-    """The truth about every upload. What a method has returned from is durable."""
+    """The truth about every upload. What a method has returned from is durable.
 
-    async def create_upload(self, upload: Upload, *, claim: bool) -> Lease | None:
+    Every method raises StateUnavailable where the store does not answer in time.
+    """
+
+    @property
+    def hears(self) -> bool:
+        """Tell whether watch() works now, so that nobody has to look again and again."""
+
+    def watch(
+        self, *, wanted: Callable[[UploadId], None], freed: Callable[[UploadId], None]
+    ) -> None:
+        """From now on call, on the loop, `wanted` when another process waits for a lease of this
+        one, and `freed` when another process has let go of an upload somebody waits for.
+
+        Best effort, and only from other processes: beat() and claims tell the same later.
+        """
+
+    async def create_upload(self, upload: Upload, *, claim: bool, numbers: int = 0) -> Lease | None:
         """Insert a new row, its first history row, and with `claim` a lease on it, atomically.
 
-        Raises: StateUnavailable (the row may exist; nobody knows its id), StorageFull.
+        upload.next_part_number is that of the row before `numbers` were set aside. Raises:
+        StateUnavailable (the row may exist; nobody knows its id), StorageFull.
         """
 
-    async def claim_upload(self, upload_id: UploadId) -> Claim:
+    async def observe_upload(self, upload_id: UploadId) -> Claim:
+        """Give the row, and whether it is held; a holder that has died counts. One round trip."""
+
+    async def claim_upload(
+        self, upload_id: UploadId, *, offset: int | None = None, numbers: int = 0
+    ) -> Claim:
         """Take the lease of an upload if nobody has it; never waits for a holder.
 
-        Raises: StateUnavailable. Cancelled: the lease may have been taken; it then expires.
+        A holder whose lease has run out, or whose process is known to have ended, has it no more;
+        then `generation` of the row becomes the epoch of the new lease, and `unclean` true.
+        offset: grant it only where the upload is unfinished and at this offset. numbers: how
+        many part numbers to set aside from row.next_part_number on (durably, with the claim).
+        The row in the answer is the one after the claim. One round trip. Cancelled: the lease
+        may have been taken; it then expires.
         """
 
-    async def is_held(self, upload_id: UploadId) -> bool:
-        """Tell whether somebody holds the lease just now."""
+    async def ask_release(self, upload_id: UploadId) -> None:
+        """Let the holder in another process know that its lease is wanted."""
+
+    async def beat(self, leases: Sequence[Lease]) -> Beat:
+        """Renew `leases`, and show that this process and its node are alive."""
 
     async def commit(
         self,
@@ -105,31 +172,43 @@ class StateStore(StateReader, Port):
         *,
         steps: tuple[UploadState, ...] = (),
         parts: Sequence[Part] = (),
+        note: str | None = None,
         release: bool = False,
     ) -> None:
         """Replace row `before` by `after`, atomically and fenced by the lease.
 
-        Writes with it: a history row for each of `steps`, a row of the outbox for each step in
-        states.EVENTS, the receipts `parts`, and with `release` the end of the lease. `steps` is
-        the way from before.state to after.state. Raises: LeaseLost (the lease is not the current
-        one, or the row's offset is not before.offset; nothing was changed), StateUnavailable
-        (may or may not have taken effect; re-read before trusting memory), StorageFull (had no
-        effect). Cancelled: as StateUnavailable.
+        Writes with it: a history row for each of `steps` (with `note` a single one in any case),
+        a row of the outbox for each step in states.EVENTS, the receipts `parts`, and with
+        `release` the clean end of the lease. Without `release` it takes no part numbers back that
+        are set aside. `steps` is the way from before.state to after.state.
+        Repeating a commit that took effect succeeds while no later lease was granted. Raises:
+        LeaseLost (the lease is not the current one, or the row's offset is not before.offset;
+        nothing was changed), StateUnavailable (may or may not have taken effect; re-read before
+        trusting memory), StorageFull (had no effect). Cancelled: as StateUnavailable.
         """
 
-    async def release(self, lease: Lease) -> None:
-        """End the lease. A lease that is not the current one is left alone."""
+    async def release(
+        self, lease: Lease, *, next_part_number: int | None = None, clean: bool = True
+    ) -> None:
+        """End the lease. One that is not the current one, or ended with a commit, is left alone.
+
+        next_part_number: gives part numbers back that were never used. clean: every thread and
+        store call of the holder has ended, and left nothing beside the row; else `unclean` of
+        the row becomes true.
+        """
 
     async def find_parts(self, upload_id: UploadId) -> list[Part]:
         """Give the receipts committed for an upload, by start."""
 
-    async def unfinished_work(
-        self, limit: int, after: UploadId | None = None, *, receiving: bool
-    ) -> list[Upload]:
-        """Give rows a crash may have left half-way, oldest first, from behind row `after`.
+    async def claim_unfinished(
+        self, limit: int, after: UploadId | None = None, *, receiving: bool, numbers: int = 0
+    ) -> list[tuple[Upload, Lease]]:
+        """Claim rows a crash may have left half-way, oldest first, from behind row `after`.
 
-        Those are: completed; terminal with freed_at None; with `receiving` also initiated and
-        receiving.
+        Those are, where nobody holds them: completed; terminal with freed_at None; unclean; held
+        by who has died; with `receiving` also initiated and receiving. A terminal row that is
+        unclean and was freed once comes again SECOND_PASS_S after that, for what arrived late.
+        Rows that another claim is looking at just now are skipped, not waited for.
         """
 
     async def check(self) -> None:
@@ -146,6 +225,7 @@ class StoreLimits:
     min_part_size: of every part but the last. equal_parts: all but the last have one size.
     parallel_parts: how many parts of one upload may be on their way at once. keeps_receipts:
     complete() needs the receipt of every part; otherwise parts are at their place already.
+    reserved_numbers: how many part numbers a lease sets aside at a time; 0: parts have none.
     """
 
     min_part_size: int
@@ -156,20 +236,33 @@ class StoreLimits:
     equal_parts: bool = False
     parallel_parts: int = 1
     keeps_receipts: bool = True
+    reserved_numbers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PartReceipt:
-    """The store has a part, durably. is_object: the part was the whole, and the object exists."""
+    """The store has a part, durably. is_object: the part was the whole, and the object exists.
+
+    multipart_id: of the multipart upload the part belongs to, if the store has such.
+    """
 
     size: int
     crc64: int
     etag: str | None = None
     is_object: bool = False
+    multipart_id: str | None = None
 
 
 class PartWriter(Port):
     """One part on its way into the store. One task uses it; write, ..., then finish or discard."""
+
+    @property
+    def size(self) -> int:
+        """Bytes written or kept so far."""
+
+    @property
+    def crc64(self) -> int:
+        """Their CRC-64/NVME."""
 
     def write(self, block: memoryview) -> Awaitable[None]:
         """Begin to take `block` behind what was written; await before reusing its memory.
@@ -178,27 +271,47 @@ class PartWriter(Port):
         BytesMissing (what the row says is committed is not there).
         """
 
+    def keep(self, block: bytearray, size: int) -> bool:
+        """Take over the pool's block with its first `size` bytes, without copying them.
+
+        False: this writer does not want it; write() it. True: the writer gives it back to the
+        pool itself. Not while a write is pending.
+        """
+
+    async def put_away(self) -> None:
+        """Give blocks back that were kept, for the sender pauses; their bytes go to a file.
+
+        Not while a write is pending. Raises: StorageFull, StoreUnavailable.
+        """
+
     async def finish(self, rest: memoryview, *, completes: bool) -> PartReceipt:
         """Take `rest` too, and make the whole part durable.
 
         completes: the last byte of the upload is in this part. When it is also the first part,
-        the object itself comes into being (receipt.is_object). Raises: as write(); the part then
-        counts as not stored, and whatever of it was stored is harmless.
+        the object itself comes into being (receipt.is_object). Raises: BytesMissing (there is an
+        object of other bytes at the key, and it may not be replaced); as write(); the part then
+        counts as not stored, whatever of it was stored is harmless, and read_back() still has
+        its bytes. Cancelled: as raised.
+        """
+
+    def read_back(self, start: int, rest: memoryview) -> AsyncGenerator[memoryview, None]:
+        """Give the bytes from `start` of the part on, `rest` at the end, before discard().
+
+        Only of stores whose limits let a tail come into being. Raises: StorageFull.
         """
 
     async def discard(self) -> None:
-        """Give the part up and free what it took; never raises, may be called more than once."""
+        """Give the part up and free what it took; never raises, may be called more than once.
+
+        Also after finish() has returned.
+        """
 
 
-class ObjectStore(Port):
-    """Where bytes end up. Keys are opaque and made from the id alone."""
-
-    @property
-    def limits(self) -> StoreLimits:
-        """The limits; the same for the life of the process."""
+class UploadWriter(Port):
+    """What one lease writes of one upload."""
 
     def open_part(self, upload: Upload, *, number: int, start: int) -> PartWriter:
-        """Prepare to write part `number` at byte `start`; no I/O yet.
+        """Prepare to write part `number` at byte `start`; no I/O yet. upload: as last committed.
 
         A part that follows another one in the same request is opened once a write to that one
         has been awaited, and may overtake it from then on.
@@ -207,20 +320,64 @@ class ObjectStore(Port):
         bytes has a thread or call under way.
         """
 
-    async def complete(self, upload: Upload, parts: Sequence[Part]) -> None:
-        """Make the object of upload.length bytes out of its stored parts. Idempotent, durable.
+    @property
+    def leaves(self) -> bool:
+        """Tell whether there may be something that no receipt tells of: undo() is to be called."""
 
-        Raises: BytesMissing (a committed byte is not there), StoreUnavailable, StorageFull.
+    async def undo(self, upload: Upload, *, holds: bool) -> bool:
+        """Remove what was stored here that `upload`, the row as last committed, does not have.
+
+        Once every part has been finished or discarded. holds: the lease is still held; without
+        it nothing is touched that another lease may count on. Tells whether nothing is left,
+        and never raises.
         """
 
-    async def recover(self, upload: Upload) -> None:
-        """Bring what a crash left of an unfinished upload back to its committed bytes.
 
-        Raises: BytesMissing.
+Confirm = Callable[[], Awaitable[None]]
+
+
+class ObjectStore(Port):
+    """Where bytes end up. Keys are made from the id and never from what users say."""
+
+    @property
+    def limits(self) -> StoreLimits:
+        """The limits; the same for the life of the process."""
+
+    def make_key(self, upload: Upload) -> str | None:
+        """Give the key of a new upload, for the row; None: the store needs none."""
+
+    def open_writer(self, upload: Upload, *, confirm: Confirm | None = None) -> UploadWriter:
+        """Prepare to write under a lease; no I/O.
+
+        confirm: raises unless the lease is still held. With it an object of other bytes, which
+        somebody left at the key, is looked at, confirmed to be no later holder's, and replaced.
+        Without it such an object stays, and is BytesMissing.
+        """
+
+    async def complete(
+        self, upload: Upload, parts: Sequence[Part], *, confirm: Confirm | None = None
+    ) -> None:
+        """Make the object of upload.length bytes out of its stored parts. Idempotent, durable.
+
+        confirm: as for open_writer().
+
+        On return the object has been found to be what the row says: its size, and its CRC as far
+        as the store can tell. Raises: BytesMissing (a committed byte is not there),
+        StoreUnavailable, StorageFull.
+        """
+
+    async def recover(self, upload: Upload, *, confirm: Confirm) -> None:
+        """Bring what a crash left of an upload back to what its row has. Idempotent.
+
+        For the holder of the lease; upload is unfinished or finished, but not terminal. Looks
+        first, then awaits `confirm`, which raises unless the lease is still held, and removes
+        only what it had seen before: none of that can be a later holder's. An object at the key
+        of an unfinished upload stays: who sends the same bytes again adopts it. Raises: what
+        confirm raises, BytesMissing, StoreUnavailable, StorageFull. Cancelled: as if not called.
         """
 
     async def free(self, upload: Upload) -> None:
-        """Remove object and parts. Idempotent. Raises: StoreUnavailable."""
+        """Remove object, parts and parked tails. Idempotent. Raises: StoreUnavailable."""
 
     def read(self, upload: Upload, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Stream bytes [start, end) of a finished object.
@@ -228,8 +385,63 @@ class ObjectStore(Port):
         Raises before the first item: BytesMissing, StoreUnavailable.
         """
 
+    async def presign(self, upload: Upload, *, method: str) -> str | None:
+        """Give a URL under which the object itself can be read for a while; None: no such."""
+
     async def check(self) -> None:
         """Raise StoreUnavailable or StorageFull unless a write would succeed and last now."""
+
+
+# --- tails ---------------------------------------------------------------------------------------
+
+
+class TailStore(Port):
+    """Where tails are: on the disk of this node, or parked in the object store."""
+
+    def read(self, upload: Upload) -> AsyncGenerator[memoryview, None]:
+        """Give the bytes of upload.tail; each block is good until the next one is asked for.
+
+        At the end they have been found to be what the row says. Raises: TailMissing (absent,
+        shorter, or different; also after some blocks), StoreUnavailable. Changes nothing.
+        """
+
+    async def save(
+        self, upload: Upload, *, generation: int, kept: int, content: AsyncIterator[memoryview]
+    ) -> None:
+        """Make the tail of `generation` its first `kept` bytes followed by `content`, durably.
+
+        What was behind them was never acknowledged. kept > 0: they were read just before, by the
+        same lease. Raises: StorageFull, StoreUnavailable; the first `kept` bytes are then still
+        there, and must not be trusted to last where an fsync failed.
+        """
+
+    async def remove(self, upload: Upload, tail: Tail) -> bool:
+        """Remove a tail that is no longer the row's; tell whether it is gone. Idempotent.
+
+        Never raises.
+        """
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable or StorageFull unless a tail could be saved now."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTail:
+    """A file of a tail, found on disk. age_s: since it was last written to."""
+
+    upload_id: UploadId
+    generation: int
+    age_s: float
+
+
+class TailFiles(Port):
+    """The tail files of this node, whether a row has them or not."""
+
+    async def find_all(self) -> list[FoundTail]:
+        """Find every file of a tail. Files of other names are nobody's business."""
+
+    async def remove_found(self, upload_id: UploadId, generation: int) -> None:
+        """Remove a file that find_all() has found. Idempotent. Never raises."""
 
 
 # --- the request ---------------------------------------------------------------------------------
@@ -252,6 +464,16 @@ class Body(Port):
 
     def interrupt(self) -> None:
         """Make the pending or next read_into raise BodyInterrupted, after what has arrived."""
+
+
+class Blocks(Port):
+    """Lends memory for bodies; see engine.buffers."""
+
+    def take(self, wanted_bytes: int) -> bytearray:
+        """Give a block of at least `wanted_bytes`, or a smaller one beyond the budget."""
+
+    def give(self, block: bytearray) -> None:
+        """Take a block back, when no thread and no connection uses it any more."""
 
 
 class Operation(StrEnum):

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import subprocess
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.support.fakes import (
     FakeClock,
     FakeObjects,
     FakeState,
+    FakeTails,
     Script,
     StoredUpload,
     Tables,
@@ -27,6 +29,7 @@ from tus_server.authorizers import AllowAll
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Protocol, Upload
+from tus_server.disk.threads import FileThreads
 from tus_server.engine.append import Append, Appended, append
 from tus_server.engine.buffers import BlockPool
 from tus_server.engine.create import Create, create
@@ -34,10 +37,10 @@ from tus_server.engine.engine import Engine
 from tus_server.engine.leases import Leases
 from tus_server.engine.recover import recover
 from tus_server.engine.status import status
+from tus_server.engine.tails import TailPolicy, Tails
 from tus_server.engine.terminate import terminate
 from tus_server.objects.local import LocalObjects
-from tus_server.objects.threads import FileThreads
-from tus_server.ports import ANONYMOUS, Authorizer, ObjectStore, StateStore, StoreLimits
+from tus_server.ports import ANONYMOUS, Authorizer, Node, ObjectStore, StateStore, StoreLimits
 from tus_server.state.sqlite import SqliteState
 
 T = TypeVar("T")
@@ -54,7 +57,11 @@ async def soon(awaitable: Awaitable[T]) -> T:
 
 
 class Stores:
-    """Stores that can be opened again: over files, or in memory with folder None."""
+    """Stores that can be opened again: over files, or in memory with folder None.
+
+    Those in memory may be shared: by worlds that are then processes of one cluster. `tails` are
+    the disks of the nodes, by their label.
+    """
 
     def __init__(
         self,
@@ -68,12 +75,16 @@ class Stores:
         self._clock = clock
         self._part_size_bytes = part_size_bytes
         self._limits = limits or toy_limits(part_size_bytes, parallel_parts=4)
-        self._tables = Tables()
+        self.tables = Tables()
         self.disk: dict[UploadId, StoredUpload] = {}
+        self.tails: defaultdict[str, dict[UploadId, StoredUpload]] = defaultdict(dict)
 
-    async def open(self, stack: AsyncExitStack) -> tuple[StateStore, ObjectStore]:
+    async def open(
+        self, stack: AsyncExitStack, blocks: BlockPool, process: str | None
+    ) -> tuple[StateStore, ObjectStore]:
         if self._folder is None:
-            return FakeState(self._tables), FakeObjects(self._limits, self.disk)
+            state = FakeState(self.tables, process=process, clock=self._clock)
+            return state, FakeObjects(self._limits, self.disk, blocks=blocks)
         state = await stack.enter_async_context(SqliteState(self._folder / "state.db", self._clock))
         threads = stack.enter_context(FileThreads(4))
         return state, LocalObjects(self._folder, threads, part_size_bytes=self._part_size_bytes)
@@ -95,9 +106,22 @@ class World:
         wait_s: float = PATIENCE_S,
         max_size: int = MAX_ANNOUNCED_INTEGER,
         buffer_bytes: int = 64 * 1024 * 1024,
+        beside: "World | None" = None,
+        label: str | None = None,
+        process: str | None = None,
+        policy: TailPolicy = TailPolicy.STRICT,
     ) -> None:
+        """beside: another process of the same cluster; label: of its node; process: its name."""
         self.clock = FakeClock()
-        self.stores = Stores(folder, self.clock, part_size_bytes=part_size_bytes, limits=limits)
+        self.stores = (
+            beside.stores
+            if beside is not None
+            else Stores(folder, self.clock, part_size_bytes=part_size_bytes, limits=limits)
+        )
+        self.node = Node(f"id-of-{label or 'a'}", label or "a")
+        self._label = label
+        self._process = process or label
+        self._policy = policy
         self._authorizer = authorizer or AllowAll()
         self._wait_s = wait_s
         self._max_size = max_size
@@ -119,17 +143,37 @@ class World:
             await self.close()
 
     async def open(self) -> None:
-        real_state, real_objects = await self.stores.open(self._stack)
+        blocks = BlockPool(self._buffer_bytes)
+        real_state, real_objects = await self.stores.open(self._stack, blocks, self._process)
         self.real_state, self.real_objects = real_state, real_objects
         self.state, self.objects = Failing(real_state), Failing(real_objects)
         self.engine = Engine(
             state=self.state,
             objects=self.objects,
-            leases=Leases(self.state, self.clock, wait_s=self._wait_s),
+            leases=Leases(
+                self.state,
+                self.clock,
+                wait_s=self._wait_s,
+                numbers=self.objects.limits.reserved_numbers,
+            ),
             authorizer=self._authorizer,
             clock=self.clock,
-            blocks=BlockPool(self._buffer_bytes),
+            blocks=blocks,
             max_size=self._max_size,
+            tails=self._open_tails(),
+            node_label=self._label,
+        )
+
+    def _open_tails(self) -> Tails | None:
+        if self.objects.limits.min_part_size == 1:
+            return None
+        self.tails = Failing(FakeTails(self.stores.tails[self.node.label], node=self.node))
+        return Tails(
+            state=self.state,
+            disk=self.tails,
+            parked=FakeTails(self.stores.disk),
+            node=self.node,
+            policy=self._policy,
         )
 
     async def close(self) -> None:
@@ -178,13 +222,16 @@ class World:
         await soon(terminate(self.engine, upload.id, ANONYMOUS))
 
     async def recover(self) -> None:
-        await soon(recover(self.engine))
+        await soon(recover(self.engine, receiving=True))
 
     # --- what is there
 
     async def new(self, length: int | None = None) -> Upload:
         """Create an upload without bytes."""
         return (await self.create(length=length)).upload
+
+    async def is_held(self, upload: Upload) -> bool:
+        return (await self.real_state.observe_upload(upload.id)).held
 
     async def row(self, upload: Upload) -> Upload:
         found = await self.real_state.find_upload(upload.id)
@@ -224,7 +271,7 @@ class World:
         if isinstance(self.real_objects, FakeObjects):
             assert self.real_objects.open_writers == 0
         for upload in await self.real_state.list_uploads(None, 100_000):
-            assert not await self.real_state.is_held(upload.id)
+            assert not await self.is_held(upload)
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import SmallDisk, World, Worlds, soon
+from tests.support.disk import Faulty, Platter, open_files
 from tests.support.fakes import FakeBody, FakeClock, make_upload
 from tus_server.app import create_app
 from tus_server.core.errors import BytesMissing, StorageFull, StoreUnavailable, TusServerError
@@ -18,103 +18,15 @@ from tus_server.core.ids import UploadId
 from tus_server.core.parts import MIB
 from tus_server.core.states import FINISHED, UploadState
 from tus_server.core.upload import Protocol, Upload
+from tus_server.disk.threads import FileThreads
 from tus_server.engine.create import Create, create
 from tus_server.objects.local import LocalObjects
-from tus_server.objects.threads import FileThreads
 from tus_server.ports import ANONYMOUS, Lease
 from tus_server.settings import load_settings
 from tus_server.state.sqlite import SqliteState
 
 S = UploadState
 WHOLE = bytes(range(1, 24))
-
-
-class Platter:
-    """What a power cut would leave of the files below `root`.
-
-    A file has the bytes of its last sync, a folder the names of its own. A sync that failed has
-    thrown the bytes it was for away, as Linux does: later syncs succeed without them, until they
-    are written again. Watches os.fsync, os.fdatasync, os.pwrite and os.ftruncate.
-    """
-
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.root = root
-        self.syncs = 0
-        self._fail_at: set[int] = set()
-        self._contents: dict[int, bytes] = {}
-        self._lost: dict[int, set[int]] = {}
-        self._written: dict[int, set[int]] = {}  # since the last sync
-        self._names: dict[int, dict[str, int]] = {_inode(root): _entries(root)}
-        self._lock = threading.Lock()
-        for name, watched in (
-            ("fsync", self._sync),
-            ("fdatasync", self._sync),
-            ("pwrite", self._pwrite),
-            ("ftruncate", self._ftruncate),
-        ):
-            real = getattr(os, name)
-            monkeypatch.setattr(
-                os, name, lambda *args, real=real, watched=watched: watched(real, *args)
-            )
-
-    def fail(self, *which: int) -> None:
-        """Let the nth syncs from now on fail."""
-        with self._lock:
-            self._fail_at = {self.syncs + nth for nth in which}
-
-    def read(self, path: Path) -> bytes | None:
-        """Give the bytes of a file, None if its name or a folder's above it would be gone."""
-        inode = _inode(self.root)
-        for name in path.relative_to(self.root).parts:
-            found = self._names.get(inode, {}).get(name)
-            if found is None:
-                return None
-            inode = found
-        return self._contents.get(inode)
-
-    def _sync(self, real: Callable[[int], None], descriptor: int) -> None:
-        with self._lock:
-            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-            if not path.is_relative_to(self.root):
-                real(descriptor)
-                return
-            self.syncs += 1
-            inode = os.fstat(descriptor).st_ino
-            if self.syncs in self._fail_at:
-                self._lost.setdefault(inode, set()).update(self._written.pop(inode, set()))
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            real(descriptor)
-            if path.is_dir():
-                self._names[inode] = _entries(path)
-            else:
-                content = bytearray(os.pread(descriptor, 1 << 24, 0))
-                for position in self._lost.get(inode, ()):
-                    if position < len(content):
-                        content[position] = 0
-                self._contents[inode] = bytes(content)
-                self._written.pop(inode, None)
-
-    def _pwrite(self, real: Callable[..., int], descriptor: int, block: Any, at: int) -> int:
-        count = real(descriptor, block, at)
-        with self._lock:
-            inode, span = os.fstat(descriptor).st_ino, range(at, at + count)
-            self._lost.get(inode, set()).difference_update(span)
-            self._written.setdefault(inode, set()).update(span)
-        return count
-
-    def _ftruncate(self, real: Callable[[int, int], None], descriptor: int, size: int) -> None:
-        real(descriptor, size)
-        with self._lock:
-            lost = self._lost.get(os.fstat(descriptor).st_ino, set())
-            lost.difference_update([position for position in lost if position >= size])
-
-
-def _inode(path: Path) -> int:
-    return path.stat().st_ino
-
-
-def _entries(folder: Path) -> dict[str, int]:
-    return {entry.name: entry.inode() for entry in os.scandir(folder)}
 
 
 class Witness(SqliteState):
@@ -317,7 +229,7 @@ async def test_two_uploads_that_share_a_new_folder_each_wait_until_its_name_last
 
 
 async def store_whole(objects: LocalObjects, upload: Upload) -> None:
-    writer = objects.open_part(upload, number=1, start=0)
+    writer = objects.open_writer(upload).open_part(upload, number=1, start=0)
     await writer.finish(memoryview(b"abc"), completes=True)
 
 
@@ -348,9 +260,8 @@ async def test_relaxed_durability_drops_the_syncs_and_keeps_the_order(
     upload = make_upload(clock)
     with FileThreads(2) as threads:
         objects = LocalObjects(tmp_path, threads, durable=False)
-        first = await objects.open_part(upload, number=1, start=0).finish(
-            memoryview(b"abcd"), completes=False
-        )
+        writer = objects.open_writer(upload).open_part(upload, number=1, start=0)
+        first = await writer.finish(memoryview(b"abcd"), completes=False)
         upload = upload.with_bytes(first.size, first.crc64).with_length(4)
         await objects.complete(upload, [])
         await objects.check()
@@ -365,24 +276,6 @@ async def test_relaxed_durability_drops_the_syncs_and_keeps_the_order(
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
-
-
-class Faulty:
-    """One function of os that fails at its nth call, for paths below a root."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, name: str, code: int, *, nth: int = 1
-    ) -> None:
-        self._real = getattr(os, name)
-        self._code = code
-        self._left = nth
-        monkeypatch.setattr(os, name, self)
-
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        self._left -= 1
-        if self._left == 0:
-            raise OSError(self._code, os.strerror(self._code))
-        return self._real(*args, **named)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -432,17 +325,6 @@ async def test_an_error_of_the_disk_is_temporary_and_leaks_nothing(
     assert (await world.status(upload)).offset == 0
     assert (await world.append(upload, b"abc")).upload.state is S.VERIFIED
     assert open_files(tmp_path) == files
-
-
-def open_files(root: Path) -> int:
-    """Count the descriptors of this process that name something below `root`."""
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found += os.readlink(f"/proc/self/fd/{name}").startswith(str(root))
-        except FileNotFoundError:
-            continue  # it was the one that listed
-    return found
 
 
 @pytest.mark.parametrize("left", [None, 0, 2])
@@ -526,6 +408,105 @@ async def test_on_a_full_disk_the_offset_stays_true_and_the_upload_goes_on_when_
     assert upload.state is S.VERIFIED
     assert await world.content(upload) == whole
     await world.real_objects.check()
+
+
+# --- requests that are cancelled
+
+
+class Slow:
+    """One function of os whose first call waits until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.reached = threading.Event()
+        self.gate = threading.Event()
+        self._real = getattr(os, name)
+        monkeypatch.setattr(os, name, self)
+
+    def __call__(self, *args: Any) -> Any:
+        if not self.reached.is_set():
+            self.reached.set()
+            self.gate.wait(20)
+        return self._real(*args)
+
+
+async def test_a_part_is_not_closed_under_a_thread_that_still_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    upload = make_upload(clock)
+    with FileThreads(4) as threads:
+        objects = LocalObjects(tmp_path, threads)
+        part = objects.open_writer(upload).open_part(upload, number=1, start=0)
+        slow = Slow(monkeypatch, "pwrite")
+        finishing = asyncio.ensure_future(part.finish(memoryview(b"abc"), completes=True))
+        await asyncio.to_thread(slow.reached.wait, 20)
+        finishing.cancel()
+        discarding = asyncio.ensure_future(part.discard())
+        await asyncio.wait({discarding}, timeout=0.05)
+
+        assert not discarding.done()
+        slow.gate.set()
+        await soon(discarding)
+
+    assert open_files(tmp_path) == 0
+
+
+async def test_a_part_that_was_given_up_before_its_thread_began_writes_nothing(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    upload = make_upload(clock)
+    with FileThreads(1) as threads:
+        objects = LocalObjects(tmp_path, threads)
+        writer = objects.open_writer(upload)
+        part = writer.open_part(upload, number=1, start=0)
+        gate = threading.Event()
+        busy = threads.run(lambda: gate.wait(20))
+        finishing = asyncio.ensure_future(part.finish(memoryview(b"abc"), completes=True))
+        await asyncio.sleep(0)
+        finishing.cancel()
+        discarding = asyncio.ensure_future(part.discard())
+        await asyncio.sleep(0)
+        gate.set()
+        await soon(asyncio.gather(busy, discarding))
+        assert await writer.undo(upload, holds=True)
+
+    assert open_files(tmp_path) == 0
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# --- undo
+
+
+async def test_undoing_asks_the_disk_only_where_something_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    upload = make_upload(clock)
+    with FileThreads(1) as threads:
+        objects = LocalObjects(tmp_path, threads)
+        writer = objects.open_writer(upload)
+        part = writer.open_part(upload, number=1, start=0)
+        receipt = await part.finish(memoryview(b"abc"), completes=False)
+        upload = upload.with_bytes(receipt.size, receipt.crc64)
+        with monkeypatch.context() as patched:
+            patched.setattr(threads, "run", None)
+            await part.discard()
+            assert await writer.undo(upload, holds=True)
+
+
+async def test_an_undo_that_fails_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    upload = make_upload(clock)
+    with FileThreads(1) as threads:
+        objects = LocalObjects(tmp_path, threads)
+        writer = objects.open_writer(upload)
+        part = writer.open_part(upload, number=1, start=0)
+        await part.finish(memoryview(b"abc"), completes=False)
+        with monkeypatch.context() as patched:
+            Faulty(patched, "unlink", errno.EIO)
+            assert not await writer.undo(upload, holds=True)
+
+        assert not await writer.undo(upload, holds=False)
+        assert await writer.undo(upload, holds=True)
 
 
 # --- files

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from tests.integration.conftest import World
-from tests.support.fakes import PAUSE, FakeBody, Script, Stall
+from tests.support.fakes import PAUSE, FakeBody, Script, Stall, toy_limits
 from tus_server.core.checksums import crc64
 from tus_server.core.errors import (
     BodyInterrupted,
@@ -42,6 +42,7 @@ from tus_server.core.errors import (
 )
 from tus_server.core.states import TERMINAL, UploadState
 from tus_server.core.upload import Upload
+from tus_server.ports import StoreLimits
 
 S = UploadState
 T = TypeVar("T")
@@ -58,6 +59,8 @@ FAULTS = st.sampled_from(
         ("objects", "finish", StoreUnavailable),
         ("objects", "complete", StoreUnavailable),
         ("state", "commit", StateUnavailable),
+        ("tails", "save", StorageFull),
+        ("tails", "save", StoreUnavailable),
     ]
 )
 
@@ -105,17 +108,25 @@ def with_pauses(block: bytes, cuts: list[int]) -> list[Script]:
     return [block, *script]
 
 
+async def reach(stall: Stall, running: "asyncio.Future[Any]") -> None:
+    """Wait until a request has come to its stall; one that ends before it fails."""
+    reached = asyncio.ensure_future(stall.reached.wait())
+    await asyncio.wait({running, reached}, return_when=asyncio.FIRST_COMPLETED)
+    assert not running.done(), running.result()
+
+
 class Uploads(RuleBasedStateMachine):
     """Rules are what clients, disks and operators do; each ends with a look at the whole upload."""
 
     uploads = Bundle("uploads")
     on_disk = True
+    limits: StoreLimits | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="tus-model-"))
-        self.world = World(self.folder if self.on_disk else None)
+        self.world = World(self.folder if self.on_disk else None, limits=self.limits)
         self.known: list[Known] = []
         self.run(self.world.open())
 
@@ -265,7 +276,7 @@ class Uploads(RuleBasedStateMachine):
     async def take_over_(self, known: Known, block: bytes, verb: str, after: int) -> None:
         world, stall = self.world, Stall()
         first = asyncio.ensure_future(self.append_(known, FakeBody(block, stall)))
-        await stall.reached.wait()
+        await reach(stall, first)
         known.offset += len(block)
         if verb == "status":
             assert (await world.status(known.upload)).offset == known.offset
@@ -304,7 +315,9 @@ class Uploads(RuleBasedStateMachine):
         if known.ended:
             return
         where, method, error = fault
-        store = getattr(self.world, where)
+        store = getattr(self.world, where, None)
+        if store is None:
+            return  # tails, where there are none
         store.fail(method, error(), nth=nth, after=after)
         block = known.next(min(size, known.remaining))
         try:
@@ -362,7 +375,7 @@ class Uploads(RuleBasedStateMachine):
         """End as a loop does that is torn down, which cancels everything, and come up again."""
         stall = Stall()
         caller = asyncio.ensure_future(self.append_(known, FakeBody(block, stall)))
-        await stall.reached.wait()
+        await reach(stall, caller)
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
@@ -396,12 +409,14 @@ class Uploads(RuleBasedStateMachine):
         await world.check_at_rest()
         row = await world.row(upload)
         assert (row.offset, row.length) == (known.offset, known.length)
-        assert row.crc64 == crc64(known.data[: known.offset])
+        assert row.crc64 == crc64(known.data[: row.committed_bytes])
+        if row.tail is not None:
+            assert row.tail.crc64 == crc64(known.data[row.committed_bytes : known.offset])
         assert await world.steps(upload) == known.steps()
         assert row.state is known.steps()[-1]
         assert await world.events(upload) == known.events()
         parts = await world.real_state.find_parts(upload.id)
-        assert not parts or sum(part.size for part in parts) == known.offset
+        assert not parts or sum(part.size for part in parts) == row.committed_bytes
         if known.ended:
             assert not world.has_bytes(upload)
             assert row.freed_at is not None
@@ -419,6 +434,20 @@ class UploadsOverFakes(Uploads):
     on_disk = False
 
 
+class UploadsWithTails(Uploads):
+    """The same over a store that takes no small parts: what is left lies on the node's disk."""
+
+    on_disk = False
+    limits = toy_limits(8, min_part_size=5, parallel_parts=3)
+
+
+class UploadsOfEqualParts(Uploads):
+    """The same over a store that wants all parts of an upload to have one size."""
+
+    on_disk = False
+    limits = toy_limits(8, min_part_size=5, parallel_parts=3, equal_parts=True, reserved_numbers=0)
+
+
 SETTINGS = settings(
     max_examples=300 if FULL else 30,
     stateful_step_count=50 if FULL else 25,
@@ -429,3 +458,7 @@ TestOnDisk = Uploads.TestCase
 TestOnDisk.settings = SETTINGS
 TestOverFakes = UploadsOverFakes.TestCase
 TestOverFakes.settings = SETTINGS
+TestWithTails = UploadsWithTails.TestCase
+TestWithTails.settings = SETTINGS
+TestOfEqualParts = UploadsOfEqualParts.TestCase
+TestOfEqualParts.settings = SETTINGS

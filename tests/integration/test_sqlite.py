@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -11,8 +12,10 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.integration.conftest import SmallDisk, soon
 from tests.support.fakes import FakeClock, make_upload, settle
+from tests.support.state import claim, row
 from tus_server.core.checksums import crc64
 from tus_server.core.errors import (
     DataDirInUse,
@@ -30,11 +34,12 @@ from tus_server.core.errors import (
     StorageFull,
     TusServerError,
 )
+from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
-from tus_server.core.upload import Upload
+from tus_server.core.upload import Part, Protocol, Upload
 from tus_server.datadir import DataDir, find_server
 from tus_server.state.sqlite import SqliteReader, SqliteState
-from tus_server.state.sqlite.rows import microseconds, moment
+from tus_server.state.sqlite.rows import SQL, microseconds, moment
 from tus_server.state.sqlite.schema import APPLICATION_ID, VERSION, connect
 from tus_server.state.sqlite.writer import Writer
 
@@ -274,8 +279,184 @@ async def test_an_id_is_taken_once(state: SqliteState, clock: FakeClock) -> None
     with pytest.raises(StateUnavailable):
         await state.create_upload(upload, claim=True)
 
-    assert not await state.is_held(upload.id)
+    assert not (await state.observe_upload(upload.id)).held
     assert await state.find_upload(upload.id) == upload
+
+
+# --- leases in memory and in the file
+
+
+@asynccontextmanager
+async def statements(state: SqliteState) -> AsyncIterator[list[str]]:
+    """Give what SQLite is told to change from now on."""
+    told: list[str] = []
+    await state._run(lambda db: db.set_trace_callback(told.append))
+    yield told
+    await state._run(lambda db: db.set_trace_callback(None))
+    told[:] = [one for one in told if one.startswith(("INSERT", "UPDATE", "DELETE"))]
+
+
+async def test_a_lease_without_part_numbers_is_never_written_down(
+    state: SqliteState, clock: FakeClock
+) -> None:
+    upload = make_upload(clock)
+    await state.create_upload(upload, claim=False)
+
+    async with statements(state) as told:
+        for _ in range(3):
+            lease = await claim(state, upload)
+            await state.release(lease, next_part_number=lease.numbers.start)
+            assert (await state.claim_upload(upload.id, offset=7)).lease is None
+            await state.observe_upload(upload.id)
+            [(_, lease)] = await state.claim_unfinished(1, receiving=True)
+            await state.release(lease)
+
+    assert told == []
+
+
+async def test_a_claim_with_part_numbers_is_one_statement_and_so_is_its_commit(
+    state: SqliteState, clock: FakeClock
+) -> None:
+    upload = make_upload(clock)
+    await state.create_upload(upload, claim=False)
+
+    async with statements(state) as told:
+        lease = await claim(state, upload, numbers=4)
+        before = await row(state, upload)
+        await state.commit(lease, before, before.with_bytes(1, 1), release=True)
+        await state.release(lease)
+
+    assert len(set(told)) == 2  # a statement is told of again when it fires a trigger
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("numbers", [0, 4])
+async def test_a_cancelled_claim_leaves_no_lease_behind(
+    path: Path, clock: FakeClock, numbers: int, turns: int
+) -> None:
+    upload = make_upload(clock)
+    async with SqliteState(path, clock) as state:
+        await state.create_upload(upload, claim=False)
+    async with SqliteState(path, clock) as state:  # nothing is in memory: the claim has to read
+        attempt = asyncio.ensure_future(state.claim_upload(upload.id, numbers=numbers))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await cancel(state, attempt)
+        if not attempt.cancelled():  # it was quicker
+            await state.release(attempt.result().lease)
+
+        lease = await claim(state, upload, numbers=4)
+
+        assert lease.numbers.start in (1, 1 + numbers)
+        await state.release(lease)
+
+
+async def cancel(state: SqliteState, attempt: "asyncio.Future[Any]") -> None:
+    """Cancel and wait until nothing of it is under way."""
+    attempt.cancel()
+    await asyncio.wait({attempt})
+    await state.check()
+    await settle()
+
+
+@pytest.mark.parametrize("what", ["claim", "claim_unfinished"])
+async def test_a_claim_cancelled_when_it_was_written_down_leaves_no_lease_behind(
+    state: SqliteState, clock: FakeClock, what: str
+) -> None:
+    upload = make_upload(clock)
+    await state.create_upload(upload, claim=False)
+    attempt: asyncio.Future[Any]
+    if what == "claim":
+        attempt = asyncio.ensure_future(state.claim_upload(upload.id, numbers=4))
+    else:
+        attempt = asyncio.ensure_future(state.claim_unfinished(5, receiving=True, numbers=4))
+    # What memory knows changes when the write is delivered, one turn before the caller hears.
+    while (await now_in_memory(state, upload)).next_part_number == 1:
+        assert not attempt.done()
+    await cancel(state, attempt)
+    assert attempt.cancelled()
+
+    found = await state.claim_upload(upload.id, numbers=4)
+
+    assert found.lease is not None
+    assert found.lease.numbers == range(5, 9)
+
+
+async def now_in_memory(state: SqliteState, upload: Upload) -> Upload:
+    await asyncio.sleep(0)
+    return state._cache[upload.id]
+
+
+async def test_a_lease_whose_end_cannot_be_written_down_counts_as_its_holder_having_died(
+    state: SqliteState, clock: FakeClock
+) -> None:
+    upload = make_upload(clock)
+    await state.create_upload(upload, claim=False)
+    lease = await claim(state, upload, numbers=4)
+    await refuse_updates(state)
+    with pytest.raises(StateUnavailable):
+        await state.release(lease, next_part_number=1)
+    with pytest.raises(StateUnavailable):
+        await state.claim_upload(upload.id, numbers=4)
+    await allow_updates(state)
+
+    assert (await state.observe_upload(upload.id)).held
+    found = await state.claim_upload(upload.id, numbers=4)
+
+    assert found.lease is not None
+    assert found.lease.numbers == range(5, 9)
+    assert found.upload == replace(
+        upload, next_part_number=9, generation=found.lease.epoch, unclean=True
+    )
+
+
+async def refuse_updates(state: SqliteState) -> None:
+    await state._run(
+        lambda db: db.execute(
+            "CREATE TEMP TRIGGER refuse BEFORE UPDATE ON uploads"
+            " BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+    )
+
+
+async def allow_updates(state: SqliteState) -> None:
+    await state._run(lambda db: db.execute("DROP TRIGGER refuse"))
+
+
+async def test_a_lease_that_a_killed_server_had_is_taken_over_by_the_next(
+    path: Path, clock: FakeClock
+) -> None:
+    upload, idle = make_upload(clock), make_upload(clock)
+    async with SqliteState(path, clock) as state:
+        await state.create_upload(upload, claim=True, numbers=4)
+        await state.create_upload(idle, claim=True)
+
+    async with SqliteState(path, clock) as state:
+        claims = await state.claim_unfinished(10, receiving=False)
+        [(found, lease)] = claims
+
+    assert found == replace(upload, next_part_number=5, generation=lease.epoch, unclean=True)
+    async with SqliteState(path, clock) as state:  # and that one without having said so
+        assert (await state.claim_upload(upload.id)).upload == found
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("unfinished_work", "uploads_unfinished"),
+        ("work_to_recover", "uploads_to_recover"),
+        ("held_uploads", "uploads_"),
+    ],
+)
+async def test_what_a_crash_may_have_left_is_found_by_an_index_of_few_rows(
+    path: Path, query: str, index: str
+) -> None:
+    with closing(connect(path, durable=True)) as db:
+        values = {"after": None, "freed_before": 0}
+        plan = db.execute(f"EXPLAIN QUERY PLAN {SQL[query]}", values).fetchall()
+
+    assert index in plan[0][3]
+    assert not any("TEMP B-TREE" in line[3] for line in plan)
 
 
 # --- rows in memory and in the file
@@ -359,6 +540,87 @@ def make_database(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for statement in statements:
             db.execute(statement)
+
+
+def normal(schema: list[tuple[str, str | None]]) -> list[tuple[str, str]]:
+    """Give a schema without what has no meaning in it."""
+    without_comments = [(name, re.sub("--.*", "", sql or "")) for name, sql in schema]
+    return [(name, re.sub(r'[\s"]+', "", sql)) for name, sql in without_comments]
+
+
+def write_schema_1(path: Path) -> None:
+    """Make a database as the first version of this server did."""
+    script = Path(__file__).with_name("sqlite_schema_1.sql").read_text(encoding="utf-8")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(script)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+
+
+def test_migrations_lead_to_the_schema_of_a_new_file(path: Path) -> None:
+    new = path.with_name("new.db")
+    write_schema_1(path)
+
+    connect(path, durable=True).close()
+    connect(new, durable=True).close()
+
+    assert normal(schema_of(path)) == normal(schema_of(new))
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == VERSION
+
+
+async def test_a_file_of_the_first_version_keeps_all_it_has(path: Path, clock: FakeClock) -> None:
+    write_schema_1(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"""
+            INSERT INTO uploads (seq, id, protocol, state, created_at, state_on, owner, metadata,
+                length, committed_bytes, crc64, next_part_number)
+            VALUES (3, '{"a" * 32}', 'tus', 'receiving', 1000000, 2000000, 'ann', 'n YQ==', 9, 3,
+                -2, 2);
+            INSERT INTO upload_parts VALUES ('{"a" * 32}', 1, 0, 3, -2, NULL);
+            INSERT INTO uploads (seq, id, protocol, state, created_at, state_on)
+            VALUES (7, '{"b" * 32}', 'tus', 'initiated', 1, 1);
+            UPDATE uploads SET state = 'canceled', steps = '["canceled"]' WHERE seq = 7;
+        """)
+
+    async with SqliteState(path, clock) as state:
+        receiving, ended = (await state.list_uploads(None, 10))[::-1]
+        assert receiving == Upload(
+            id=UploadId("a" * 32),
+            protocol=Protocol.TUS,
+            state=S.RECEIVING,
+            created_at=EPOCH + timedelta(seconds=1),
+            state_on=EPOCH + timedelta(seconds=2),
+            owner="ann",
+            metadata="n YQ==",
+            length=9,
+            committed_bytes=3,
+            crc64=2**64 - 2,
+            next_part_number=2,
+        )
+        assert await state.find_parts(receiving.id) == [Part(1, 0, 3, 2**64 - 2, None)]
+        assert [one.state for one in await state.history(ended.id)] == [S.CANCELED, S.INITIATED]
+        assert [one.upload_id for one in await state.pending_events(10)] == [ended.id]
+        found = [one for one, _ in await state.claim_unfinished(10, receiving=True)]
+        assert found == [receiving, ended]
+        new = make_upload(clock)
+        await state.create_upload(new, claim=False)
+        assert (await state.list_uploads(None, 1)) == [new]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_reader_leaves_a_file_of_an_older_version_to_the_server(path: Path) -> None:
+    write_schema_1(path)
+    before = path.read_bytes()
+
+    async with SqliteReader(path) as reader:
+        with pytest.raises(SchemaMismatch, match="older version") as caught:
+            await reader.list_uploads(None, 10)
+
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
 
 
 def from_the_future(path: Path) -> None:

@@ -5,11 +5,12 @@ the real ones. They also assert what the contracts ask of the caller.
 """
 
 import asyncio
+import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from tus_server.core.checksums import crc64
 from tus_server.core.errors import (
@@ -18,13 +19,28 @@ from tus_server.core.errors import (
     BytesMissing,
     ClientGone,
     LeaseLost,
+    StoreUnavailable,
+    TailMissing,
     TusServerError,
 )
-from tus_server.core.ids import UploadId, new_upload_id
+from tus_server.core.ids import UploadId, new_upload_id, random_part
 from tus_server.core.states import EVENTS, FINISHED, TERMINAL, UNFINISHED, UploadState, check_steps
-from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Part, Protocol, Upload
-from tus_server.ports import Claim, Event, Lease, PartReceipt, StatusChange, StoreLimits
+from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Part, Protocol, Tail, Upload
+from tus_server.ports import (
+    SECOND_PASS_S,
+    Beat,
+    Blocks,
+    Claim,
+    Event,
+    Lease,
+    Node,
+    NodeSeen,
+    PartReceipt,
+    StatusChange,
+    StoreLimits,
+)
 
+T = TypeVar("T")
 START = datetime(2024, 1, 1, 12, 0, tzinfo=UTC)
 
 
@@ -70,22 +86,64 @@ def make_upload(clock: FakeClock, **fields: Any) -> Upload:
 
 
 @dataclass(slots=True)
+class HeldLease:
+    """A lease that was not let go of. dead: it has run out, or its process has ended."""
+
+    lease: Lease
+    process: str
+    dead: bool = False
+
+
+@dataclass(slots=True)
 class Tables:
-    """What survives a FakeState, as a database file survives its process."""
+    """What survives a FakeState, as a database survives its clients.
+
+    wanted: held uploads that a process other than their holder waits for.
+    """
 
     uploads: dict[UploadId, Upload] = field(default_factory=dict)  # in order of creation
     parts: dict[UploadId, list[Part]] = field(default_factory=dict)
     history: dict[UploadId, list[StatusChange]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    leases: dict[UploadId, HeldLease] = field(default_factory=dict)
+    epochs: dict[UploadId, int] = field(default_factory=dict)  # of the last lease granted
+    wanted: set[UploadId] = field(default_factory=set)
+    nodes: dict[str, NodeSeen] = field(default_factory=dict)
+    processes: dict[str, "FakeState"] = field(default_factory=dict)
+
+    def expire(self, upload_id: UploadId) -> None:
+        """Let the current lease of an upload run out; its holder may still beat in time."""
+        self.leases[upload_id].dead = True
+
+    def kill(self, process: str | None = None) -> None:
+        """Let a process (None: every one) be known to have ended without letting go."""
+        for held in self.leases.values():
+            if process in (None, held.process):
+                held.dead = True
 
 
 class FakeState:
-    """See ports.StateStore. An effect is there at the call; the answer comes a turn later."""
+    """See ports.StateStore. An effect is there at the call; the answer comes a turn later.
 
-    def __init__(self, tables: Tables | None = None) -> None:
+    Stores over the same tables, each with a `process` of its own, are processes that share a
+    database. Without a name it is a process that is alone: all that came before it have ended.
+    """
+
+    def __init__(
+        self,
+        tables: Tables | None = None,
+        *,
+        process: str | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:
         self.tables = tables or Tables()
-        self._epochs: dict[UploadId, int] = {}
-        self._last_epoch = 0
+        self.tables.kill(process)
+        self._process = process or "alone"
+        self._clock = clock or FakeClock()
+        self._wanted: Callable[[UploadId], None] = _ignore
+        self._freed: Callable[[UploadId], None] = _ignore
+        self.tables.processes[self._process] = self
+        self.hears = True
 
     # --- reading
 
@@ -116,49 +174,134 @@ class FakeState:
         await asyncio.sleep(0)
         return sorted(self.tables.parts.get(upload_id, []), key=lambda part: part.start)
 
-    async def unfinished_work(
-        self, limit: int, after: UploadId | None = None, *, receiving: bool
-    ) -> list[Upload]:
-        rows = list(self.tables.uploads.values())
-        if after is not None:
-            rows = rows[list(self.tables.uploads).index(after) + 1 :]
+    async def observe_upload(self, upload_id: UploadId) -> Claim:
+        found = Claim(self.tables.uploads.get(upload_id), held=upload_id in self.tables.leases)
         await asyncio.sleep(0)
-        return [row for row in rows if _is_half_way(row, receiving=receiving)][:limit]
+        return found
+
+    async def find_node(self, node_id: str) -> NodeSeen | None:
+        await asyncio.sleep(0)
+        return self.tables.nodes.get(node_id)
 
     # --- leases
 
-    async def claim_upload(self, upload_id: UploadId) -> Claim:
+    async def claim_upload(
+        self, upload_id: UploadId, *, offset: int | None = None, numbers: int = 0
+    ) -> Claim:
         await asyncio.sleep(0)
         upload = self.tables.uploads.get(upload_id)
-        if upload is None or upload_id in self._epochs:
-            return Claim(upload, held=upload is not None)
-        return Claim(upload, self._grant(upload_id))
+        if upload is None:
+            return Claim(None)
+        if self._is_held(upload_id):
+            return Claim(upload, held=True)
+        if offset is not None and (upload.state not in UNFINISHED or upload.offset != offset):
+            return Claim(upload)
+        lease = self._grant(upload_id, numbers)
+        return Claim(self.tables.uploads[upload_id], lease)
 
-    async def is_held(self, upload_id: UploadId) -> bool:
-        return upload_id in self._epochs
+    async def claim_unfinished(
+        self, limit: int, after: UploadId | None = None, *, receiving: bool, numbers: int = 0
+    ) -> list[tuple[Upload, Lease]]:
+        await asyncio.sleep(0)
+        ids = list(self.tables.uploads)
+        if after is not None:
+            ids = ids[ids.index(after) + 1 :]
+        free = [upload_id for upload_id in ids if not self._is_held(upload_id)]
+        found = [one for one in free if self._is_half_way(one, receiving=receiving)][:limit]
+        leases = [self._grant(upload_id, numbers) for upload_id in found]
+        return [(self.tables.uploads[lease.upload_id], lease) for lease in leases]
 
-    async def release(self, lease: Lease) -> None:
-        if self._epochs.get(lease.upload_id) == lease.epoch:
-            del self._epochs[lease.upload_id]
+    async def release(
+        self, lease: Lease, *, next_part_number: int | None = None, clean: bool = True
+    ) -> None:
+        if self._holds(lease):
+            row = self.tables.uploads[lease.upload_id]
+            if lease.numbers and next_part_number is not None:
+                assert next_part_number <= row.next_part_number
+                row = replace(row, next_part_number=next_part_number)
+            self.tables.uploads[lease.upload_id] = replace(row, unclean=row.unclean or not clean)
+            self._end(lease.upload_id)
         await asyncio.sleep(0)
 
-    def take_lease_away(self, upload_id: UploadId) -> None:
-        """Let another process have the lease, as one that expired."""
-        self._grant(upload_id)
+    def take_lease_away(self, upload_id: UploadId) -> Lease:
+        """Let another process have the lease, as one that has run out."""
+        self.tables.expire(upload_id)
+        return FakeState(self.tables, process="thief")._grant(upload_id, 0)
 
-    def _grant(self, upload_id: UploadId) -> Lease:
-        self._last_epoch += 1
-        self._epochs[upload_id] = self._last_epoch
-        return Lease(upload_id, self._last_epoch)
+    def _is_held(self, upload_id: UploadId) -> bool:
+        held = self.tables.leases.get(upload_id)
+        return held is not None and not held.dead
+
+    def _holds(self, lease: Lease) -> bool:
+        held = self.tables.leases.get(lease.upload_id)
+        return held is not None and held.lease.epoch == lease.epoch
+
+    def _is_half_way(self, upload_id: UploadId, *, receiving: bool) -> bool:
+        upload = self.tables.uploads[upload_id]
+        if upload.unclean and upload.freed_at is not None:
+            return self._clock.now() - upload.freed_at >= timedelta(seconds=SECOND_PASS_S)
+        if upload.unclean or upload_id in self.tables.leases:
+            return True
+        if upload.state in UNFINISHED:
+            return receiving
+        if upload.state in TERMINAL:
+            return upload.freed_at is None
+        return upload.state is UploadState.COMPLETED
+
+    def _grant(self, upload_id: UploadId, numbers: int) -> Lease:
+        """Give a lease, from a holder that has died if there is one."""
+        tables, row = self.tables, self.tables.uploads[upload_id]
+        epoch = tables.epochs[upload_id] = tables.epochs.get(upload_id, 0) + 1
+        if upload_id in tables.leases:
+            row = replace(row, generation=epoch, unclean=True)
+        first = row.next_part_number
+        tables.uploads[upload_id] = replace(row, next_part_number=first + numbers)
+        lease = Lease(upload_id, epoch, range(first, first + numbers))
+        tables.leases[upload_id] = HeldLease(lease, self._process)
+        tables.wanted.discard(upload_id)
+        return lease
+
+    def _end(self, upload_id: UploadId) -> None:
+        del self.tables.leases[upload_id]
+        if upload_id in self.tables.wanted:
+            self.tables.wanted.discard(upload_id)
+            for other in self.tables.processes.values():
+                if other is not self and other.hears:
+                    asyncio.get_running_loop().call_soon(other._freed, upload_id)
+
+    # --- other processes
+
+    def watch(
+        self, *, wanted: Callable[[UploadId], None], freed: Callable[[UploadId], None]
+    ) -> None:
+        self._wanted, self._freed = wanted, freed
+
+    async def ask_release(self, upload_id: UploadId) -> None:
+        held = self.tables.leases.get(upload_id)
+        if held is not None and held.process != self._process:
+            self.tables.wanted.add(upload_id)
+            holder = self.tables.processes[held.process]
+            if holder.hears:
+                asyncio.get_running_loop().call_soon(holder._wanted, upload_id)
+        await asyncio.sleep(0)
+
+    async def beat(self, leases: Sequence[Lease]) -> Beat:
+        ours = {lease.upload_id for lease in leases if self._holds(lease)}
+        for upload_id in ours:
+            self.tables.leases[upload_id].dead = False
+        await asyncio.sleep(0)
+        lost = {lease.upload_id for lease in leases} - ours
+        return Beat(frozenset(lost), frozenset(ours & self.tables.wanted))
 
     # --- writing
 
-    async def create_upload(self, upload: Upload, *, claim: bool) -> Lease | None:
+    async def create_upload(self, upload: Upload, *, claim: bool, numbers: int = 0) -> Lease | None:
         assert upload.id not in self.tables.uploads
+        assert claim or not numbers
         _check_row(upload)
         self.tables.uploads[upload.id] = upload
         self.tables.history[upload.id] = [StatusChange(upload.state, upload.created_at)]
-        lease = self._grant(upload.id) if claim else None
+        lease = self._grant(upload.id, numbers) if claim else None
         await asyncio.sleep(0)
         return lease
 
@@ -170,33 +313,71 @@ class FakeState:
         *,
         steps: tuple[UploadState, ...] = (),
         parts: Sequence[Part] = (),
+        note: str | None = None,
         release: bool = False,
     ) -> None:
         assert before.id == after.id == lease.upload_id
         check_steps(before.state, steps)
         assert after.state is (steps[-1] if steps else before.state)
+        assert note is None or len(steps) <= 1
         _check_row(after)
-        tables, upload_id = self.tables, lease.upload_id
-        row = tables.uploads.get(upload_id)
-        if self._epochs.get(upload_id) != lease.epoch or row is None or row.offset != before.offset:
-            raise LeaseLost
+        row = self.tables.uploads.get(lease.upload_id)
+        if not self._may_have_committed(lease, before, after, release=release):
+            if not self._holds(lease) or row is None or row.offset != before.offset:
+                raise LeaseLost
+            if not release:
+                numbers_end = max(row.next_part_number, after.next_part_number)
+                after = replace(after, next_part_number=numbers_end)
+            self._replace(after, steps, parts, note)
+        if release and self._holds(lease):
+            self._end(lease.upload_id)
+        await asyncio.sleep(0)
+
+    def _may_have_committed(
+        self, lease: Lease, before: Upload, after: Upload, *, release: bool
+    ) -> bool:
+        """Tell whether this is a commit that took effect, under the last lease there was."""
+        tables, row = self.tables, self.tables.uploads.get(after.id)
+        if row is None or tables.epochs.get(after.id) != lease.epoch:
+            return False
+        if not release and row.next_part_number > after.next_part_number:
+            after = replace(after, next_part_number=row.next_part_number)
+        if row != after:
+            return False
+        return before != after if self._holds(lease) else release
+
+    def _replace(
+        self,
+        after: Upload,
+        steps: tuple[UploadState, ...],
+        parts: Sequence[Part],
+        note: str | None,
+    ) -> None:
+        tables, upload_id = self.tables, after.id
         tables.uploads[upload_id] = after
-        tables.parts.setdefault(upload_id, []).extend(parts)
+        receipts = tables.parts.setdefault(upload_id, [])
+        receipts.extend(parts)
+        assert len({part.number for part in receipts}) == len(receipts)
+        history = tables.history[upload_id]
         for state in steps:
-            tables.history[upload_id].append(StatusChange(state, after.state_on))
+            history.append(StatusChange(state, after.state_on, note))
             if state in EVENTS:
                 tables.events.append(Event(upload_id, state, after.state_on))
-        if release:
-            del self._epochs[upload_id]
-        await asyncio.sleep(0)
+        if note is not None and not steps:
+            history.append(StatusChange(after.state, self._clock.now(), note))
 
     async def check(self) -> None:
         await asyncio.sleep(0)
 
 
+def _ignore(upload_id: UploadId) -> None:
+    pass
+
+
 def _check_row(upload: Upload) -> None:
     """Assert the constraints a database would hold."""
     assert upload.length is None or 0 <= upload.offset <= upload.length
+    assert upload.tail is None or upload.tail.length > 0
     if upload.state in FINISHED | {UploadState.COMPLETED}:
         assert upload.tail is None
         assert upload.committed_bytes == upload.length
@@ -204,33 +385,40 @@ def _check_row(upload: Upload) -> None:
     assert upload.freed_at is None or upload.state in TERMINAL
 
 
-def _is_half_way(upload: Upload, *, receiving: bool) -> bool:
-    if upload.state in UNFINISHED:
-        return receiving
-    if upload.state in TERMINAL:
-        return upload.freed_at is None
-    return upload.state is UploadState.COMPLETED
-
-
 # --- objects -------------------------------------------------------------------------------------
+
+PartsByNumber = dict[int, tuple[int, bytes]]  # start, bytes
 
 
 @dataclass(slots=True)
 class StoredUpload:
-    """What a store has of one upload."""
+    """What a store has of one upload: multipart uploads, or one file; the object; parked tails."""
 
-    parts: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # by number: start, bytes
+    multiparts: dict[str, PartsByNumber] = field(default_factory=dict)
+    partial: bytes | None = None
     whole: bytes | None = None
+    tails: dict[int, bytes] = field(default_factory=dict)  # by generation
+
+    @property
+    def parts(self) -> PartsByNumber:
+        """All parts, whatever multipart upload they belong to."""
+        return {
+            number: part for parts in self.multiparts.values() for number, part in parts.items()
+        }
 
 
 def toy_limits(part_size_bytes: int, **fields: Any) -> StoreLimits:
-    """Give limits that take any part and plan small ones."""
+    """Give limits that take any part and plan small ones.
+
+    min_part_size: above 1 for tails, as S3 makes them.
+    """
     limits = StoreLimits(
         min_part_size=1,
         max_part_size=MAX_ANNOUNCED_INTEGER,
         max_parts=10_000,
         preferred_part_size=part_size_bytes,
         max_object_size=MAX_ANNOUNCED_INTEGER,
+        reserved_numbers=16 if fields.get("keeps_receipts", True) else 0,
     )
     return replace(limits, **fields)
 
@@ -238,55 +426,77 @@ def toy_limits(part_size_bytes: int, **fields: Any) -> StoreLimits:
 class FakeObjects:
     """See ports.ObjectStore: multipart like S3, or with keeps_receipts False like a disk.
 
-    `disk` survives the store, as files survive their process.
+    `disk` survives the store, as files survive their process. blocks: where kept blocks go back
+    to; without it none are kept.
     """
 
     def __init__(
-        self, limits: StoreLimits, disk: dict[UploadId, StoredUpload] | None = None
+        self,
+        limits: StoreLimits,
+        disk: dict[UploadId, StoredUpload] | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
         self._limits = limits
         self.disk = {} if disk is None else disk
-        self.open_writers = 0  # begun, and neither finished nor discarded
+        self.blocks = blocks
+        self.open_writers = 0  # parts begun, and neither stored nor discarded
 
     @property
     def limits(self) -> StoreLimits:
         return self._limits
 
-    def open_part(self, upload: Upload, *, number: int, start: int) -> "FakePart":
-        assert 1 <= number <= self._limits.max_parts
-        assert start >= upload.committed_bytes
-        return FakePart(self, upload.id, number, start)
+    def make_key(self, upload: Upload) -> str | None:
+        return f"fake/{random_part(upload.id)}" if self._limits.keeps_receipts else None
 
-    async def complete(self, upload: Upload, parts: Sequence[Part]) -> None:
+    def open_writer(
+        self, upload: Upload, *, confirm: Callable[[], Awaitable[None]] | None = None
+    ) -> "FakeWriter":
+        return FakeWriter(self, upload, confirm)
+
+    async def complete(
+        self,
+        upload: Upload,
+        parts: Sequence[Part],
+        *,
+        confirm: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         await asyncio.sleep(0)
         stored = self.disk.get(upload.id, StoredUpload())
-        if stored.whole is None:
+        if stored.whole is None or stored.partial is not None:
             assert upload.length is not None
             if self._limits.keeps_receipts:
-                whole = self._joined(stored, parts)
+                whole = self._joined(stored, upload, parts)
             else:
-                whole = _contiguous(stored)[: upload.length]
-            if len(whole) != upload.length:
-                raise BytesMissing(f"{len(whole)} of {upload.length} bytes")
-            stored.whole = whole
-            stored.parts.clear()
-        elif len(stored.whole) != upload.length:
-            raise BytesMissing(f"{len(stored.whole)} of {upload.length} bytes")
+                whole = (stored.partial or b"")[: upload.length]
+            self._check_whole(upload, whole)
+            stored.whole, stored.partial = whole, None
+            # A part that comes from now on finds no such multipart upload.
+            stored.multiparts.pop(upload.multipart_id or "", None)
+        else:
+            self._check_whole(upload, stored.whole)
+            stored.multiparts.pop(upload.multipart_id or "", None)
 
-    async def recover(self, upload: Upload) -> None:
+    async def recover(self, upload: Upload, *, confirm: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(0)
-        committed = upload.committed_bytes
-        if committed == 0:
-            self.disk.pop(upload.id, None)
-            return
         stored = self.disk.get(upload.id, StoredUpload())
-        for number, (start, block) in list(stored.parts.items()):
-            if start >= committed:
-                del stored.parts[number]
-            else:
-                stored.parts[number] = start, block[: committed - start]
-        if len(_contiguous(stored)) != committed:
-            raise BytesMissing(f"{len(_contiguous(stored))} of {committed} bytes")
+        finished = upload.state in FINISHED
+        multiparts = {
+            found for found in stored.multiparts if finished or found != upload.multipart_id
+        }
+        row_tail = upload.tail.generation if upload.tail and upload.tail.node is None else None
+        tails = {found for found in stored.tails if found != row_tail}
+        if not self._limits.keeps_receipts:
+            self._check_committed(upload)
+        await confirm()
+        await asyncio.sleep(0)
+        for multipart_id in multiparts:
+            stored.multiparts.pop(multipart_id, None)
+        for generation in tails:
+            stored.tails.pop(generation, None)
+        if not self._limits.keeps_receipts:
+            self._cut(upload)
+        tidy(self.disk, upload.id)
+        self._check_committed(upload)
 
     async def free(self, upload: Upload) -> None:
         await asyncio.sleep(0)
@@ -300,58 +510,241 @@ class FakeObjects:
         for position in range(start, end, 1000):
             yield stored.whole[position : min(position + 1000, end)]
 
+    async def presign(self, upload: Upload, *, method: str) -> str | None:
+        await asyncio.sleep(0)
+        return f"https://store.test/{upload.object_key}?{method}" if upload.object_key else None
+
     async def check(self) -> None:
         await asyncio.sleep(0)
 
-    def _joined(self, stored: StoredUpload, parts: Sequence[Part]) -> bytes:
+    def _cut(self, upload: Upload) -> None:
+        """Do what a disk does, which has one writer: an object nobody committed goes too."""
+        stored = self.disk.get(upload.id, StoredUpload())
+        if upload.state in UNFINISHED and upload.committed_bytes == 0:
+            stored.partial = stored.whole = None
+        elif upload.state in FINISHED:
+            stored.partial = None
+        elif stored.partial is not None:
+            stored.partial = stored.partial[: upload.committed_bytes]
+
+    def _check_committed(self, upload: Upload) -> None:
+        """Raise BytesMissing unless as many bytes are stored as are committed."""
+        committed = upload.committed_bytes
+        if not committed or upload.state in FINISHED:
+            return
+        stored = self.disk.get(upload.id, StoredUpload())
+        found = len(stored.partial or b"")
+        if self._limits.keeps_receipts:
+            # Which parts are committed only complete() is told.
+            found = committed if stored.multiparts else 0
+        if upload.state not in UNFINISHED and stored.whole is not None:
+            found = max(found, len(stored.whole))
+        if found < committed:
+            raise BytesMissing(f"{found} of {committed} bytes")
+
+    def _joined(self, stored: StoredUpload, upload: Upload, parts: Sequence[Part]) -> bytes:
+        """Do what S3 does: parts end to end in the order of their numbers."""
+        found = stored.multiparts.get(upload.multipart_id or "", {})
+        numbers = [part.number for part in parts]
+        assert numbers == sorted(set(numbers))
         whole = b""
         for part in parts:
-            start, block = stored.parts.get(part.number, (-1, b""))
+            start, block = found.get(part.number, (-1, b""))
             if (start, len(block), crc64(block)) != (len(whole), part.size, part.crc64):
                 raise BytesMissing(f"part {part.number}")
-            assert part is parts[-1] or part.size >= self._limits.min_part_size
+            if part is not parts[-1]:
+                assert part.size >= self._limits.min_part_size
+                assert part.size == parts[0].size or not self._limits.equal_parts
             whole += block
         return whole
+
+    def _check_whole(self, upload: Upload, whole: bytes) -> None:
+        if len(whole) != upload.length:
+            raise BytesMissing(f"{len(whole)} of {upload.length} bytes")
+        if crc64(whole) != upload.crc64:
+            raise BytesMissing("the bytes are not those that were received")
+
+
+def tidy(disk: dict[UploadId, StoredUpload], upload_id: UploadId) -> None:
+    """Forget an upload of which nothing is stored."""
+    if disk.get(upload_id) == StoredUpload():
+        del disk[upload_id]
+
+
+_multiparts = itertools.count(1)
+
+
+class FakeWriter:
+    """See ports.UploadWriter. The first part of the first lease makes the multipart upload."""
+
+    def __init__(
+        self,
+        store: FakeObjects,
+        upload: Upload,
+        confirm: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self._store = store
+        self._confirm = confirm
+        self._upload_id = upload.id
+        self._created: str | None = None
+        self._made_object = False
+        self._wrote = False
+
+    leaves = False
+
+    def open_part(self, upload: Upload, *, number: int, start: int) -> "FakePart":
+        assert upload.id == self._upload_id
+        assert 1 <= number <= self._store.limits.max_parts
+        assert start >= upload.committed_bytes
+        return FakePart(self._store, self, upload, number, start)
+
+    async def undo(self, upload: Upload, *, holds: bool) -> bool:
+        await asyncio.sleep(0)
+        stored = self._store.disk.get(self._upload_id)
+        if stored is None:
+            return True
+        if self._created is not None and self._created != upload.multipart_id:
+            # Nobody else writes to it, so it goes also without the lease.
+            stored.multiparts.pop(self._created, None)
+        left = upload.state in UNFINISHED and (
+            (self._made_object and stored.whole is not None)
+            or len(stored.partial or b"") > upload.committed_bytes
+        )
+        if left and holds and not self._store.limits.keeps_receipts:
+            if self._made_object:
+                stored.whole = None
+            if stored.partial is not None:
+                stored.partial = stored.partial[: upload.committed_bytes] or None
+            left = False
+        tidy(self._store.disk, self._upload_id)
+        return not left
+
+    async def put(self, whole: bytes) -> None:
+        """Make the object; another one at its key is replaced, if that is confirmed."""
+        stored = self._store.disk.setdefault(self._upload_id, StoredUpload())
+        if self._store.limits.keeps_receipts:
+            if stored.whole not in (None, whole):
+                if self._confirm is None:
+                    raise BytesMissing("there is another object under this key")
+                await self._confirm()
+        else:
+            stored.partial = None
+        stored.whole = whole
+        self._made_object = True
+
+    def store(self, upload: Upload, number: int, start: int, block: bytes) -> str | None:
+        """Store a part; give the id of the multipart upload it belongs to."""
+        limits = self._store.limits
+        if not limits.keeps_receipts:
+            stored = self._store.disk.setdefault(self._upload_id, StoredUpload())
+            before = (stored.partial or b"")[:start].ljust(start, b"\0")
+            stored.partial = before + block + (stored.partial or b"")[start + len(block) :]
+            return None
+        multipart_id = upload.multipart_id or self._created
+        if multipart_id is None:
+            multipart_id = self._created = f"multipart-{next(_multiparts)}"
+            stored = self._store.disk.setdefault(self._upload_id, StoredUpload())
+            stored.multiparts[multipart_id] = {}
+        parts = self._store.disk.get(self._upload_id, StoredUpload()).multiparts.get(multipart_id)
+        if parts is None:
+            raise StoreUnavailable("no such multipart upload")
+        there = parts.get(number, (start, block))
+        assert there[0] == start, "a number is used twice"
+        # With equal parts the number follows from the start, and what was not acknowledged may
+        # come again in another form.
+        assert there[1] == block or limits.equal_parts, "a number carries two byte strings"
+        parts[number] = start, block
+        return multipart_id
 
 
 class FakePart:
     """See ports.PartWriter. Blocks are read a turn after write(): reused memory would show."""
 
-    def __init__(self, store: FakeObjects, upload_id: UploadId, number: int, start: int) -> None:
+    def __init__(
+        self, store: FakeObjects, writer: FakeWriter, upload: Upload, number: int, start: int
+    ) -> None:
         self._store = store
-        self._upload_id = upload_id
+        self._writer = writer
+        self._upload = upload
         self._number = number
         self._start = start
-        self._bytes = b""
+        self._pieces: list[bytes | memoryview] = []  # written, or kept
+        self._kept: list[bytearray] = []
         self._begun = False
+        self._pending = 0
+
+    @property
+    def size(self) -> int:
+        return sum(len(piece) for piece in self._pieces)
+
+    @property
+    def crc64(self) -> int:
+        return crc64(b"".join(self._pieces))
 
     def write(self, block: memoryview) -> "asyncio.Future[None]":
         self._begin()
+        assert not self._pending
+        self._pending += 1
         return asyncio.ensure_future(self._write(block))
 
-    async def finish(self, rest: memoryview, *, completes: bool) -> PartReceipt:
+    def keep(self, block: bytearray, size: int) -> bool:
+        assert not self._pending
+        if self._store.blocks is None or not self._store.limits.keeps_receipts:
+            return False
         self._begin()
-        await self._write(rest)
-        limits, size = self._store.limits, len(self._bytes)
+        self._kept.append(block)
+        self._pieces.append(memoryview(block)[:size])
+        return True
+
+    async def put_away(self) -> None:
+        assert not self._pending
+        await asyncio.sleep(0)
+        self._pieces = [b"".join(self._pieces)]
+        self._give_back()
+
+    async def finish(self, rest: memoryview, *, completes: bool) -> PartReceipt:
+        assert not self._pending
+        self._begin()
+        await asyncio.sleep(0)
+        limits = self._store.limits
+        whole = b"".join([*self._pieces, rest])
         is_object = completes and self._start == 0
-        assert size or is_object
-        assert size <= limits.max_part_size
-        stored = self._store.disk.setdefault(self._upload_id, StoredUpload())
+        assert whole or is_object
+        assert len(whole) <= limits.max_part_size
+        multipart_id = None
         if is_object:
-            stored.whole = self._bytes
+            await self._writer.put(whole)
         else:
-            stored.parts[self._number] = self._start, self._bytes
+            assert completes or len(whole) >= limits.min_part_size
+            multipart_id = self._writer.store(self._upload, self._number, self._start, whole)
+        # Who is told of an error although the part was stored may still want its bytes.
+        self._pieces = [b"".join(self._pieces)]
         self._end()
         etag = f"etag-{self._number}" if limits.keeps_receipts else None
-        return PartReceipt(size, crc64(self._bytes), etag, is_object=is_object)
+        return PartReceipt(
+            len(whole), crc64(whole), etag, is_object=is_object, multipart_id=multipart_id
+        )
+
+    async def read_back(self, start: int, rest: memoryview) -> AsyncGenerator[memoryview, None]:
+        assert self._store.limits.min_part_size > 1, "this store never leaves a tail"
+        whole = b"".join([*self._pieces, rest])
+        for position in range(start, len(whole), 1000):
+            await asyncio.sleep(0)
+            block = bytearray(whole[position : position + 1000])
+            yield memoryview(block)
+            block[:] = bytes(len(block))  # good until the next one is asked for
 
     async def discard(self) -> None:
+        self._pieces.clear()
         self._end()
         await asyncio.sleep(0)
 
     async def _write(self, block: memoryview) -> None:
-        await asyncio.sleep(0)
-        self._bytes += block
+        try:
+            await asyncio.sleep(0)
+            self._pieces.append(bytes(block))
+        finally:
+            self._pending -= 1
 
     def _begin(self) -> None:
         if not self._begun:
@@ -362,16 +755,82 @@ class FakePart:
         if self._begun:
             self._begun = False
             self._store.open_writers -= 1
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for block in self._kept:
+            assert self._store.blocks is not None
+            self._store.blocks.give(block)
+        self._kept.clear()
 
 
-def _contiguous(stored: StoredUpload) -> bytes:
-    """Give the bytes from 0 to the first gap, as a file of the parts would have them."""
-    whole = b""
-    for start, block in sorted(stored.parts.values()):
-        if start > len(whole):
-            break
-        whole = whole[:start] + block + whole[start + len(block) :]
-    return whole
+# --- tails ---------------------------------------------------------------------------------------
+
+
+class FakeTails:
+    """See ports.TailStore: the disk of a node, or with node None parked beside the objects.
+
+    disk: survives the store; that of FakeObjects for parked ones, so that freeing an upload and
+    recovering it finds them.
+    """
+
+    def __init__(
+        self, disk: dict[UploadId, StoredUpload] | None = None, *, node: Node | None = None
+    ) -> None:
+        self.disk = {} if disk is None else disk
+        self._node = node
+
+    async def read(self, upload: Upload) -> AsyncGenerator[memoryview, None]:
+        tail = upload.tail
+        assert tail is not None
+        await asyncio.sleep(0)
+        found = self.disk.get(upload.id, StoredUpload()).tails.get(tail.generation, b"")
+        found = found[: tail.length]
+        if len(found) < tail.length or crc64(found) != tail.crc64:
+            raise TailMissing
+        for position in range(0, tail.length, 1000):
+            block = bytearray(found[position : position + 1000])
+            yield memoryview(block)
+            block[:] = bytes(len(block))
+
+    async def save(
+        self,
+        upload: Upload,
+        *,
+        generation: int,
+        kept: int,
+        content: AsyncIterator[memoryview],
+    ) -> None:
+        old = self.disk.get(upload.id, StoredUpload()).tails.get(generation, b"")
+        assert not kept or self._node is not None, "a parked tail is never continued"
+        # The row's own tail is continued, or left alone: until the commit it is the only one.
+        own = self._own(upload, generation)
+        assert kept == (own.length if own else 0)
+        if len(old) < kept:
+            raise TailMissing
+        whole = old[:kept]
+        async for block in content:
+            await asyncio.sleep(0)
+            whole += block
+        self.disk.setdefault(upload.id, StoredUpload()).tails[generation] = whole
+
+    async def remove(self, upload: Upload, tail: Tail) -> bool:
+        await asyncio.sleep(0)
+        if upload.id in self.disk and self._own(upload, tail.generation) is None:
+            self.disk[upload.id].tails.pop(tail.generation, None)
+            tidy(self.disk, upload.id)
+        return True
+
+    async def check(self) -> None:
+        await asyncio.sleep(0)
+
+    def _own(self, upload: Upload, generation: int) -> Tail | None:
+        """Give the row's tail, if it is the one of this place and generation."""
+        node_id = self._node.id if self._node else None
+        tail = upload.tail
+        if tail is None or (tail.node, tail.generation) != (node_id, generation):
+            return None
+        return tail
 
 
 # --- the request ---------------------------------------------------------------------------------
@@ -475,6 +934,10 @@ class Hold:
     async def pass_by(self) -> None:
         self.reached.set()
         await self._gate.wait()
+        self.raise_now()
+
+    def raise_now(self) -> None:
+        """Fail a call that cannot wait."""
         if self._error is not None:
             raise self._error
 
@@ -490,8 +953,9 @@ class _Fault(Hold):
 class Failing:
     """Any port, of which the nth call of a method (from now on) fails or is held.
 
-    after: the call has its effect first, so the caller cannot know. The writers of open_part()
-    are under the same orders: `write`, `finish` and `discard` count over all parts.
+    after: the call has its effect first, so the caller cannot know. What open_writer() and
+    open_part() give is under the same orders: `write`, `finish`, `discard`, `undo` and
+    `open_part` count over all of them.
     """
 
     def __init__(self, target: Any, orders: "_Orders | None" = None) -> None:
@@ -523,16 +987,18 @@ class Failing:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
-        if name == "open_part":
-            return lambda *args, **named: Failing(value(*args, **named), self._orders)
         if not callable(value):
             return value
 
         def call(*args: Any, **named: Any) -> Any:
             order = self._orders.due(name)
+            if name in ("open_writer", "open_part"):
+                if order is not None:
+                    order[0].raise_now()
+                return Failing(value(*args, **named), self._orders)
             if order is None:
                 return value(*args, **named)
-            if name == "read":
+            if name in ("read", "read_back"):
                 return _held_stream(order, value(*args, **named))
             return asyncio.ensure_future(_held_call(order, value, args, named))
 
@@ -566,8 +1032,8 @@ async def _held_call(order: tuple[Hold, bool], call: Any, args: Any, named: Any)
 
 
 async def _held_stream(
-    order: tuple[Hold, bool], stream: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
+    order: tuple[Hold, bool], stream: AsyncGenerator[T, None]
+) -> AsyncGenerator[T, None]:
     hold, _ = order
     await hold.pass_by()
     async for block in stream:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -167,3 +168,17 @@ def test_context_variables_are_part_of_each_line(lines: Callable[[], list[str]])
         log().info("moved")
 
     assert json.loads(lines()[0])["upload"] == "abc"
+
+
+def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+    script = (
+        "import logging, structlog; from tus_server.logs import configure_logging;"
+        "configure_logging('json', 'info'); structlog.get_logger().info('one');"
+        "logging.getLogger('uvicorn').warning('two'); print('went on')"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stderr=full, stdout=subprocess.PIPE, check=True
+        )
+
+    assert done.stdout == b"went on\n"

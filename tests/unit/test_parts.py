@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tus_server.core.parts import MIB, flush_at_end, plan_part_size
+from tus_server.core.parts import MIB, flush_at_end, number_of, plan_part_size
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER
 from tus_server.ports import StoreLimits
 
@@ -19,6 +19,7 @@ S3 = StoreLimits(
     max_parts=10_000,
     preferred_part_size=8 * MIB,
     max_object_size=5 * TIB,
+    reserved_numbers=16,
 )
 EQUAL = StoreLimits(
     min_part_size=5 * MIB,
@@ -50,6 +51,7 @@ class Plan:
     start: int = 0  # stored, in parts
     held: int = 0  # behind them: the part that grows, the tail between requests
     number: int = 1
+    part_size: int | None = None  # of equal parts
     sizes: list[int] = field(default_factory=list)
 
     @property
@@ -60,24 +62,25 @@ class Plan:
     def missing(self) -> int:
         return self.end - self.start - self.held
 
-    @property
-    def goal(self) -> int:
-        return plan_part_size(
-            self.limits,
-            length=self.length,
-            start=self.start,
-            number=self.number,
-            first_size=self.sizes[0] if self.sizes else None,
-        )
-
     def request(self, size: int) -> None:
         """Receive one body of `size` bytes, or what is missing where that is less."""
         size = min(size, self.missing)
+        full = False
         while self.start < self.end:
-            taken = min(size, self.goal - self.held)
+            # The first part of a request begins with the whole tail.
+            goal = plan_part_size(
+                self.limits,
+                length=self.length,
+                start=self.start,
+                number=self.number,
+                first_size=self.part_size,
+                at_least=self.held,
+            )
+            taken = min(size, goal - self.held)
             self.held += taken
             size -= taken
-            if self.held < self.goal:
+            full = self.held == goal
+            if size == 0:
                 break
             self._store()
         if self.held and flush_at_end(
@@ -86,25 +89,29 @@ class Plan:
             start=self.start,
             size=self.held,
             numbers_left=self.limits.max_parts - self.number + 1,
+            full=full,
         ):
             self._store()
 
     def settle(self, length: int) -> None:
-        """Learn the length: the tail may be more than one part of the new plan then."""
+        """Learn the length: the tail may be more than a part of the new plan then."""
         self.length = length
-        while self.held and (self.held > self.goal or self.start + self.held == length):
-            rest, self.held = self.held, min(self.held, self.goal)
-            rest -= self.held
-            self._store()
-            self.held = rest
+
+    def crash(self, lost: int) -> None:
+        """Lose the part numbers that a lease had set aside."""
+        if not self.limits.equal_parts:
+            self.number += lost
+            self.check()
 
     def _store(self) -> None:
         limits, size = self.limits, self.held
         last = self.start + size == self.end
         assert 0 < size <= limits.max_part_size
         assert last or size >= limits.min_part_size
-        if limits.equal_parts and self.sizes:
-            assert size == self.sizes[0] or (last and size < self.sizes[0])
+        if limits.equal_parts:
+            assert self.number == number_of(self.start, self.part_size)
+            assert self.part_size in (None, size) or (last and size < (self.part_size or 0))
+            self.part_size = self.part_size or size
         self.sizes.append(size)
         self.start += size
         self.held = 0
@@ -114,26 +121,33 @@ class Plan:
     def check(self) -> None:
         """Assert that the bytes still to come fit into the part numbers still free."""
         numbers_left = self.limits.max_parts - self.number + 1
-        largest = self.limits.max_part_size
-        if self.limits.equal_parts and self.sizes:
-            largest = self.sizes[0]
+        largest = self.part_size or self.limits.max_part_size
         assert numbers_left * largest >= self.end - self.start
 
 
 def run(
-    limits: StoreLimits, length: int, requests: list[tuple[int, int]], settled_at: int | None
+    limits: StoreLimits,
+    length: int,
+    requests: list[tuple[int, int]],
+    settled_at: int | None,
+    losses: list[tuple[int, int]] | None = None,
 ) -> Plan:
     """Upload `length` bytes: (size, times) of each run of requests, then the rest in one.
 
-    settled_at: before which request the length becomes known; None: it always was.
+    settled_at: before which request the length becomes known; None: it always was. losses: before
+    which request how many part numbers are lost.
     """
     plan = Plan(limits, length if settled_at is None else None)
     plan.check()
     bodies = [size for size, times in requests for _ in range(times)]
+    lost = dict(losses or [])
     for index, size in enumerate(bodies):
         if index == settled_at:
             plan.settle(length)
+        plan.crash(lost.pop(index, 0))
         plan.request(min(size, length - plan.start - plan.held))
+    for numbers in lost.values():
+        plan.crash(numbers)
     if plan.length is None:
         plan.settle(length)
     plan.request(length)
@@ -154,11 +168,11 @@ def test_a_known_length_within_one_part_is_one_part(length: int) -> None:
 
 def test_a_known_length_takes_the_preferred_size_where_the_numbers_suffice() -> None:
     assert run(S3, 20 * MIB, [], None).sizes == [8 * MIB, 8 * MIB, 4 * MIB]
-    assert plan_part_size(S3, length=80_000 * MIB, start=0, number=1, first_size=None) == 8 * MIB
+    assert plan_part_size(S3, length=70_000 * MIB, start=0, number=1, first_size=None) == 8 * MIB
 
 
 def test_a_large_known_length_takes_the_smallest_whole_mebibytes_that_fit() -> None:
-    size = plan_part_size(S3, length=80_000 * MIB + 1, start=0, number=1, first_size=None)
+    size = plan_part_size(S3, length=70_000 * MIB + 1, start=0, number=1, first_size=None)
 
     assert size == 9 * MIB
 
@@ -245,6 +259,67 @@ def test_one_byte_more_than_the_numbers_hold_has_no_plan() -> None:
         plan_part_size(S3, length=TIB, start=0, number=10_001, first_size=None)
 
 
+def test_a_part_takes_the_whole_tail_that_was_planned_otherwise() -> None:
+    def planned(limits: StoreLimits, length: int | None) -> int:
+        tail = 20 * MIB
+        return plan_part_size(
+            limits, length=length, start=0, number=1, first_size=None, at_least=tail
+        )
+
+    assert planned(S3, None) == 20 * MIB
+    assert planned(S3, 30 * MIB) == 20 * MIB
+    assert planned(S3, 20 * MIB) == 20 * MIB
+    assert planned(EQUAL, 30 * MIB) == 20 * MIB
+    assert planned(EQUAL, None) == 525 * MIB
+
+
+def test_equal_parts_have_the_number_their_place_tells() -> None:
+    assert number_of(0, None) == 1
+    assert [number_of(n * 8 * MIB, 8 * MIB) for n in range(3)] == [1, 2, 3]
+
+
+def test_a_full_part_is_never_a_tail() -> None:
+    for limits in (S3, EQUAL):
+        plan = Plan(limits, 24 * MIB)
+        for _ in range(3):
+            plan.request(8 * MIB)
+            assert plan.held == 0
+        assert plan.sizes == [8 * MIB] * 3
+
+
+@pytest.mark.parametrize("length", [None, 5 * TIB, GIB])
+def test_leases_that_end_without_a_release_do_not_use_up_the_numbers(length: int | None) -> None:
+    plan = Plan(S3, length)
+    for _ in range(100):
+        plan.crash(16)
+        plan.request(6 * MIB)
+    plan.request(5 * TIB)
+
+    assert plan.missing == 0
+
+
+def test_numbers_are_left_for_a_crash_behind_the_last_planned_part() -> None:
+    plan = Plan(S3, 5 * TIB)
+    plan.request(5 * TIB - 1)
+
+    assert plan.number < 9_000
+    plan.crash(40 * 16)
+    plan.request(1)
+    assert plan.missing == 0
+
+
+def test_crumbs_stop_before_they_use_up_the_numbers() -> None:
+    plan = Plan(S3, 80 * GIB)
+    longest_tail = 0
+    while plan.missing:
+        plan.request(5 * MIB)
+        longest_tail = max(longest_tail, plan.held)
+
+    assert plan.sizes[:7500] == [5 * MIB] * 7500
+    assert plan.number < 9_000
+    assert longest_tail < 70 * MIB
+
+
 def test_nothing_is_no_part() -> None:
     assert not flush_at_end(S3, length=None, start=0, size=0, numbers_left=10)
     assert not flush_at_end(S3, length=0, start=0, size=0, numbers_left=10)
@@ -268,16 +343,24 @@ REQUESTS = st.lists(
 )
 LENGTHS = st.integers(1, 64 * MIB) | st.integers(1, 5 * TIB) | st.just(5 * TIB)
 SETTLED_AT = st.none() | st.integers(0, 3) | st.integers(0, 30_000)
+# 600 numbers in all: some 40 leases that end without a release.
+LOSSES = st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 200)), max_size=3) | st.lists(
+    st.tuples(st.integers(0, 3000), st.integers(1, 16)), max_size=37
+)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from([S3, EQUAL]), LENGTHS, REQUESTS, SETTLED_AT)
+@given(st.sampled_from([S3, EQUAL]), LENGTHS, REQUESTS, SETTLED_AT, LOSSES)
 def test_any_way_to_upload_fits_s3(
-    limits: StoreLimits, length: int, requests: list[tuple[int, int]], settled_at: int | None
+    limits: StoreLimits,
+    length: int,
+    requests: list[tuple[int, int]],
+    settled_at: int | None,
+    losses: list[tuple[int, int]],
 ) -> None:
-    plan = run(limits, length, requests, settled_at)
+    plan = run(limits, length, requests, settled_at, losses)
 
-    assert len(plan.sizes) <= limits.max_parts
+    assert plan.number <= limits.max_parts + 1
     if settled_at is None and length <= limits.preferred_part_size:
         assert plan.sizes == [length]
 
@@ -344,3 +427,34 @@ def test_a_known_length_that_is_planned_as_one_part_stays_one(
     plan = run(limits, length, [(size, 1) for size in sizes], None)
 
     assert plan.sizes == [length] or limits.min_part_size == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_way_to_upload_survives_leases_that_end_without_a_release(data: st.DataObject) -> None:
+    numbers = data.draw(st.integers(64, 400), "numbers")
+    limits = StoreLimits(
+        min_part_size=5,
+        max_part_size=500,
+        max_parts=numbers,
+        preferred_part_size=data.draw(st.integers(5, 40), "preferred"),
+        max_object_size=500 * numbers // 4,
+        reserved_numbers=4,
+    )
+    length = data.draw(st.integers(1, limits.max_object_size), "length")
+    requests = data.draw(
+        st.lists(st.tuples(st.integers(1, 600), st.integers(1, 200)), max_size=6), "requests"
+    )
+    losses = data.draw(
+        st.lists(
+            st.tuples(st.integers(0, 600), st.integers(1, 4)),
+            max_size=numbers // 16 // 4,
+            unique_by=lambda loss: loss[0],
+        ),
+        "losses",
+    )
+    settled_at = data.draw(st.none() | st.integers(0, 600), "settled at")
+
+    plan = run(limits, length, requests, settled_at, losses)
+
+    assert plan.number <= limits.max_parts + 1

@@ -47,8 +47,9 @@ def test_a_file_without_names_has_no_queries(package: str, tmp_path: Path) -> No
     assert load_queries(package, "q.sql") == {}
 
 
-def test_every_query_of_the_sqlite_state_is_one_statement() -> None:
-    queries = load_queries("tus_server.state.sqlite", "queries.sql")
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_every_query_of_a_state_store_is_one_statement(database: str) -> None:
+    queries = load_queries(f"tus_server.state.{database}", "queries.sql")
 
     assert queries
     for name, text in queries.items():

@@ -52,7 +52,7 @@ def test_the_checksum_of_an_upload_is_that_of_its_bytes_however_they_were_cut(
     whole = b"".join(parts)
     assert upload.crc64 == crc64(whole)
     assert upload.offset == upload.committed_bytes == len(whole)
-    assert upload.next_part_number == len(parts) + 1
+    assert upload.next_part_number == 1  # set aside by leases, not by parts
 
 
 def test_the_checksum_of_parts_beyond_32_bits_is_combined() -> None:
@@ -74,6 +74,20 @@ def test_the_offset_is_committed_parts_and_tail(
 
     assert upload.offset == committed + (tail_length or 0)
     assert upload.remaining == (None if length is None else length - upload.offset)
+
+
+@given(st.binary(), st.binary(min_size=1), st.binary())
+def test_the_part_behind_a_tail_begins_with_its_bytes(
+    committed: bytes, tail: bytes, new: bytes
+) -> None:
+    upload = NEW.with_bytes(len(committed), crc64(committed))
+    upload = replace(upload, tail=Tail(len(tail), crc64(tail), "node", 0))
+
+    after = upload.with_bytes(len(tail + new), crc64(tail + new))
+
+    assert after.tail is None
+    assert after.offset == upload.offset + len(new)
+    assert after.crc64 == crc64(committed + tail + new)
 
 
 def test_a_settled_length_tells_what_remains() -> None:

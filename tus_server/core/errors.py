@@ -138,6 +138,10 @@ class LeaseLost(ConflictError):
     code, title = "lease_lost", "Another request has taken the upload over"
 
 
+class NothingToRewind(ConflictError):
+    code, title = "nothing_to_rewind", "The upload has no tail that could be given up"
+
+
 # --- later ---------------------------------------------------------------------------------------
 
 
@@ -155,6 +159,15 @@ class StateUnavailable(TryAgainError):
 
 class StoreUnavailable(TryAgainError):
     code, title = "store_unavailable", "The object store does not take or give bytes"
+
+
+class TailMissing(TryAgainError):
+    """Acknowledged bytes are not where this request looks for them; nothing was changed (P4).
+
+    Members: upload, tail_node, this_node, offset, committed_bytes, hint.
+    """
+
+    code, title = "tus_tail_missing", "The last bytes of this upload are not on this node"
 
 
 class ShuttingDown(TryAgainError):
@@ -186,8 +199,18 @@ class StorageFull(OperatorError):
     code, title = "storage_full", "There is no space left for this upload"
 
 
+class PartsExhausted(OperatorError):
+    """So many leases of an upload have ended in crashes that the part numbers left do not do."""
+
+    code, title = "parts_exhausted", "The store has no part numbers left for this upload"
+
+
 class BytesMissing(OperatorError):
     code, title = "bytes_missing", "Committed bytes of this upload are not in the store"
+
+
+class NodeNameTaken(OperatorError):
+    code, title = "node_name_taken", "Another node has this name"
 
 
 class SchemaMismatch(OperatorError):

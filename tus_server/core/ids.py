@@ -25,3 +25,8 @@ def find_upload_id(text: str) -> UploadId | None:
 def random_part(upload_id: UploadId) -> str:
     """Give the 32 hex digits before the node's label: object keys are made of these."""
     return upload_id[:32]
+
+
+def node_label(upload_id: UploadId) -> str | None:
+    """Give the label of the node that an id names; None without one."""
+    return upload_id[33:] or None

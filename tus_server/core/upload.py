@@ -21,11 +21,15 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Committed bytes that only one node's disk has: [upload.committed_bytes, upload.offset)."""
+    """Committed bytes that are no part yet: [upload.committed_bytes, upload.offset).
+
+    node: id of the node whose disk alone has them; None: they are parked in the object store.
+    generation: which file, or which parked object, of this upload it is.
+    """
 
     length: int
     crc64: int
-    node: str
+    node: str | None
     generation: int
 
 
@@ -46,6 +50,12 @@ class Upload:
 
     length: bytes, None while deferred. committed_bytes: contiguous from 0, in the store.
     crc64: CRC-64/NVME of the committed bytes. metadata: Upload-Metadata exactly as received.
+    next_part_number: the first that no lease has set aside. object_key, multipart_id: where the
+    store keeps it, None for a store that needs neither. part_size: of every part but the last,
+    in a store of equal parts. generation: the one that tail files are written in: the epoch of
+    the last lease that was taken from a holder who had not let go (0: none), so that such a
+    holder, should it wake up, writes to files nobody reads. unclean: a holder ended without
+    letting go, and what it left in the store was not looked for yet.
     freed_at: when the bytes of a terminal upload were found removed from the store.
     """
 
@@ -60,7 +70,12 @@ class Upload:
     committed_bytes: int = 0
     crc64: int = EMPTY_CRC64
     next_part_number: int = 1
+    object_key: str | None = None
+    multipart_id: str | None = None
+    part_size: int | None = None
     tail: Tail | None = None
+    generation: int = 0
+    unclean: bool = False
     error_code: str | None = None
     error_message: str | None = None
     freed_at: datetime | None = None
@@ -80,12 +95,16 @@ class Upload:
         return replace(self, length=length)
 
     def with_bytes(self, size: int, crc64: int) -> "Upload":
-        """Add a part of `size` bytes that the store has confirmed, right behind the others."""
+        """Add a part of `size` bytes that the store has confirmed, right behind the others.
+
+        It begins with the bytes of the tail, if there is one.
+        """
+        assert self.tail is None or size >= self.tail.length
         return replace(
             self,
             committed_bytes=self.committed_bytes + size,
             crc64=combine_crc64(self.crc64, crc64, size) if self.committed_bytes else crc64,
-            next_part_number=self.next_part_number + 1,
+            tail=None,
         )
 
     def stepped(self, *steps: UploadState, on: datetime) -> "Upload":

@@ -24,6 +24,11 @@ class BlockPool:
         """Bytes of the blocks that are out."""
         return self._lent_bytes
 
+    @property
+    def is_short(self) -> bool:
+        """Tell whether most of the budget is out: who has something under way waits for it."""
+        return self._lent_bytes > self._budget_bytes * 3 // 4
+
     def take(self, wanted_bytes: int) -> bytearray:
         """Give the smallest block of at least `wanted_bytes`, or a smaller one beyond the budget.
 

@@ -1,7 +1,7 @@
 """Creating an upload, with the first bytes in the same request if there are any."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tus_server.core.errors import BodyTooLarge, TusServerError
 from tus_server.core.ids import new_upload_id
@@ -48,6 +48,7 @@ async def create(engine: Engine, command: Create, principal: Principal, body: Bo
         metadata=command.metadata,
         length=command.length,
     )
+    upload = replace(upload, object_key=engine.objects.make_key(upload))
     if body.size == 0 and command.length != 0:
         await engine.state.create_upload(upload, claim=False)
         return Appended(upload)
@@ -55,7 +56,8 @@ async def create(engine: Engine, command: Create, principal: Principal, body: Bo
 
 
 async def _create_and_receive(engine: Engine, upload: Upload, body: Body) -> Appended:
-    lease = await engine.state.create_upload(upload, claim=True)
+    numbers = engine.objects.limits.reserved_numbers
+    lease = await engine.state.create_upload(upload, claim=True, numbers=numbers)
     assert lease is not None
     engine.leases.adopt(lease, body.interrupt)
     try:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from tus_server.core.errors import ShuttingDown
 from tus_server.engine.buffers import BlockPool
 from tus_server.engine.leases import Leases
+from tus_server.engine.tails import Tails
 from tus_server.ports import Authorizer, Clock, ObjectStore, StateStore
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ class Engine:
     clock: Clock
     blocks: BlockPool
     max_size: int
+    tails: Tails | None = None  # None: the store takes parts of any size, so there are none
     node_label: str | None = None
     closing: bool = False
     _tasks: set["asyncio.Task[Any]"] = field(default_factory=set)

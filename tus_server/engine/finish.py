@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import structlog
 
-from tus_server.core.errors import BytesMissing
+from tus_server.core.errors import BytesMissing, StillFinishing, StorageFull, TryAgainError
+from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
+from tus_server.engine.leases import stay
+from tus_server.engine.lookup import check_alive
 from tus_server.ports import Lease
 
 log = structlog.get_logger(__name__)
@@ -26,7 +29,7 @@ async def finish(engine: Engine, lease: Lease, upload: Upload) -> Upload:
     needed = engine.objects.limits.keeps_receipts
     parts = await engine.state.find_parts(upload.id) if needed else []
     try:
-        await engine.objects.complete(upload, parts)
+        await engine.objects.complete(upload, parts, confirm=lambda: engine.leases.confirm(lease))
     except BytesMissing as exc:
         await fail(engine, lease, upload, exc)
         raise
@@ -44,3 +47,20 @@ async def fail(engine: Engine, lease: Lease, upload: Upload, error: BytesMissing
         error_message=error.detail,
     )
     await engine.state.commit(lease, upload, failed, steps=(UploadState.ERROR,), release=True)
+
+
+async def finish_now(engine: Engine, upload_id: UploadId) -> Upload:
+    """Finish an upload whose bytes are all stored, if nobody else does.
+
+    Raises: StillFinishing where that does not succeed now; BytesMissing.
+    """
+    lease, upload = await engine.leases.acquire(upload_id, stay)
+    try:
+        check_alive(upload)
+        if upload.state is UploadState.COMPLETED:
+            return await finish(engine, lease, upload)
+        return upload
+    except (TryAgainError, StorageFull) as exc:
+        raise StillFinishing(exc.detail) from exc
+    finally:
+        await engine.leases.release(lease)

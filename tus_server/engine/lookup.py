@@ -23,11 +23,28 @@ async def find_for(
     upload = await engine.state.find_upload(upload_id)
     if upload is None:
         raise UploadNotFound
+    await check_for(engine, upload, principal, operation, protocol)
+    return upload
+
+
+async def check_for(
+    engine: Engine,
+    upload: Upload,
+    principal: Principal,
+    operation: Operation,
+    protocol: Protocol | None = None,
+) -> None:
+    """Return if `principal` may do `operation` on an upload that exists. Raises: as find_for."""
     await engine.authorizer.check(principal, operation, upload)
     check_alive(upload)
-    if protocol is not None and upload.protocol is not protocol:
+    if protocol is not None:
+        check_protocol(upload, protocol)
+
+
+def check_protocol(upload: Upload, protocol: Protocol) -> None:
+    """Raise ProtocolMismatch unless the upload was created with `protocol`."""
+    if upload.protocol is not protocol:
         raise ProtocolMismatch(f"This upload was created with {upload.protocol}.")
-    return upload
 
 
 def check_alive(upload: Upload) -> None:

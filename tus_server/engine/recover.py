@@ -1,76 +1,97 @@
-"""What a crash left half-way: cut, finished or freed at start, and retried while running."""
+"""What a crash left half-way: cut, finished, freed or swept, on whichever node finds it first.
+
+Rows are claimed as they are found, so any number of processes may look at once. On a local disk
+the first pass also cuts what lies behind the offsets, and is over before the first request.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import structlog
 
 from tus_server.core.errors import BytesMissing, TusServerError
+from tus_server.core.ids import UploadId
 from tus_server.core.states import TERMINAL, UNFINISHED, UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import fail, finish
+from tus_server.engine.leases import stay
 from tus_server.engine.terminate import free
 from tus_server.ports import Lease
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_S = 30.0
-PAGE = 500
+INTERVAL_S = 5.0
+PAGE = 8  # as many are worked on at once
 
 
-async def recover(engine: Engine) -> None:
-    """At start, before the first request: leave every upload as its row says.
+async def recover(engine: Engine, *, receiving: bool) -> None:
+    """Leave every upload that nobody holds as its row says.
 
-    Bytes behind the committed offset are cut; completed uploads are finished; bytes of ended ones
-    are freed. One upload that resists is logged and does not keep the server from starting.
+    Completed uploads are finished; bytes of ended ones are freed; what crashed holders left in the
+    store is removed; with `receiving`, bytes behind committed offsets are cut. One upload that
+    resists is logged, and tried again by a later pass. Raises: StateUnavailable.
     """
-    async for upload in _half_way(engine, receiving=True):
-        await _recover_one(engine, upload)
+    last: UploadId | None = None
+    while True:
+        claimed = await engine.state.claim_unfinished(PAGE, last, receiving=receiving)
+        if not claimed:
+            return
+        last = claimed[-1][0].id
+        async with asyncio.TaskGroup() as group:
+            for upload, lease in claimed:
+                group.create_task(_recover_one(engine, upload, lease))
 
 
 async def recovery_loop(engine: Engine) -> None:
-    """For ever: finish and free what could not be finished or freed at its time."""
+    """For ever: finish, free and sweep what could not be at its time."""
     while True:
-        await asyncio.sleep(INTERVAL_S)
         try:
-            async for upload in _half_way(engine, receiving=False):
-                await _recover_one(engine, upload)
+            await recover(engine, receiving=False)
         except TusServerError as exc:
             log.warning("recovery.postponed", code=exc.code, detail=exc.detail)
+        except Exception:
+            log.exception("recovery.failed")
+        await asyncio.sleep(INTERVAL_S)
 
 
-async def _half_way(engine: Engine, *, receiving: bool) -> AsyncIterator[Upload]:
-    page = await engine.state.unfinished_work(PAGE, receiving=receiving)
-    while page:
-        for upload in page:
-            yield upload
-        page = await engine.state.unfinished_work(PAGE, page[-1].id, receiving=receiving)
+async def _recover_one(engine: Engine, upload: Upload, lease: Lease) -> None:
+    """Repair one upload; a client that wants an unfinished one goes first."""
+    repair = asyncio.ensure_future(_repair(engine, lease, upload))
 
+    def let_go() -> None:
+        repair.cancel()
 
-async def _recover_one(engine: Engine, found: Upload) -> None:
-    claim = await engine.state.claim_upload(found.id)
-    if claim.lease is None or claim.upload is None:
-        return
+    engine.leases.adopt(lease, let_go if upload.state in UNFINISHED else stay)
     try:
-        await _repair(engine, claim.lease, claim.upload)
+        await asyncio.wait({repair})
+        if not repair.cancelled():
+            repair.result()
     except TusServerError as exc:
-        log.warning("recovery.postponed", upload=found.id, code=exc.code, detail=exc.detail)
+        log.warning("recovery.postponed", upload=upload.id, code=exc.code, detail=exc.detail)
+    except Exception:
+        log.exception("recovery.failed", upload=upload.id)
     finally:
-        await engine.state.release(claim.lease)
+        repair.cancel()
+        await engine.leases.release(lease)
 
 
 async def _repair(engine: Engine, lease: Lease, upload: Upload) -> None:
     """Bring one upload to where its row says it is, or give it up. Raises: what may pass."""
+    if upload.state in TERMINAL:
+        await free(engine, lease, upload)
+        return
     try:
-        if upload.state in UNFINISHED:
-            await engine.objects.recover(upload)
-        elif upload.state is UploadState.COMPLETED:
-            await finish(engine, lease, upload)
-            log.info("upload.finished_late", upload=upload.id)
-        elif upload.state in TERMINAL:
-            await free(engine, lease, upload)
+        if upload.state is UploadState.COMPLETED:
+            late = await finish(engine, lease, upload)
+            log.info("upload.finished_late", upload=late.id)
+            return  # unclean ones come again
+        await engine.objects.recover(upload, confirm=lambda: engine.leases.confirm(lease))
     except BytesMissing as exc:
         # finish() has given a completed one up by itself.
         if upload.state in UNFINISHED:
             await fail(engine, lease, upload, exc)
+        return
+    if upload.unclean:
+        swept = replace(upload, unclean=False)
+        await engine.state.commit(lease, upload, swept, release=True)

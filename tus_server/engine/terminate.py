@@ -1,5 +1,6 @@
 """Ending an upload on request: terminal state first, then the bytes (T94-T97)."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
@@ -10,7 +11,7 @@ from tus_server.core.states import FINISHED, UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.leases import stay
-from tus_server.engine.lookup import check_alive, find_for
+from tus_server.engine.lookup import check_alive, check_for
 from tus_server.ports import Lease, Operation, Principal
 
 log = structlog.get_logger(__name__)
@@ -19,16 +20,23 @@ log = structlog.get_logger(__name__)
 async def terminate(engine: Engine, upload_id: UploadId, principal: Principal) -> None:
     """Cancel an unfinished upload or delete a finished one, and free its bytes.
 
-    An earlier holder is asked to let go. Raises: as find_for, LeaseNotObtained, StateUnavailable.
-    Bytes that cannot be removed now are removed by the recovery loop.
+    An earlier holder is asked to let go. Raises: as check_for; UploadNotFound, LeaseNotObtained,
+    StateUnavailable. Bytes that cannot be removed now are removed by the recovery loop.
     """
-    await find_for(engine, upload_id, principal, Operation.TERMINATE)
-    await engine.undisturbed(terminate_now(engine, upload_id), stay)
+
+    async def admit(upload: Upload) -> None:
+        await check_for(engine, upload, principal, Operation.TERMINATE)
+
+    await engine.undisturbed(terminate_now(engine, upload_id, admit), stay)
 
 
-async def terminate_now(engine: Engine, upload_id: UploadId) -> None:
-    """Terminate without asking the authorizer. Raises: as terminate."""
-    lease, upload = await engine.leases.acquire(upload_id, stay)
+async def terminate_now(
+    engine: Engine,
+    upload_id: UploadId,
+    admit: Callable[[Upload], Awaitable[None]] | None = None,
+) -> None:
+    """Terminate; `admit` says who may, None: everyone. Raises: as terminate."""
+    lease, upload = await engine.leases.acquire(upload_id, stay, admit=admit)
     try:
         check_alive(upload)
         await _discard(engine, lease, upload)
@@ -49,10 +57,15 @@ async def free(engine: Engine, lease: Lease, upload: Upload) -> None:
 
     A store that is away is no error here: the 404 stands from the terminal commit on.
     """
+    if engine.tails is not None and upload.tail is not None:
+        await engine.tails.remove(replace(upload, tail=None), upload.tail)
     try:
         await engine.objects.free(upload)
     except (StoreUnavailable, StorageFull) as exc:
         log.warning("upload.not_freed", upload=upload.id, detail=exc.detail)
         return
-    freed = replace(upload, freed_at=engine.clock.now())
+    # What a holder that was not heard of any more had under way may arrive after this: a second
+    # pass follows then, much later.
+    again = upload.unclean and upload.freed_at is None
+    freed = replace(upload, unclean=again, freed_at=engine.clock.now())
     await engine.state.commit(lease, upload, freed, release=True)

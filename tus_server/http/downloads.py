@@ -9,8 +9,7 @@ from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
 from tus_server.http.exchange import Exchange, Header
 from tus_server.wire.conditional import Outcome, Validators, evaluate, range_applies
-from tus_server.wire.disposition import INLINE_TYPES, render_disposition, served_type
-from tus_server.wire.metadata import find_text, parse_metadata
+from tus_server.wire.content import describe_content
 from tus_server.wire.ranges import parse_range, render_content_range
 
 
@@ -51,6 +50,14 @@ async def send_download(engine: Engine, upload: Upload, exchange: Exchange) -> N
     await _stream(exchange, status, headers, engine.objects.read(upload, start, end))
 
 
+async def redirect_download(engine: Engine, upload: Upload, exchange: Exchange) -> None:
+    """Answer with the place in the object store where the content can be read for a while."""
+    url = await engine.objects.presign(upload, method=exchange.method)
+    assert url is not None, "this store has no URLs of its own"
+    # 307: a HEAD stays a HEAD. The URL is a secret with an end: nobody may keep it.
+    await exchange.reply(307, [(b"location", url.encode("ascii")), (b"cache-control", b"no-store")])
+
+
 async def _stream(
     exchange: Exchange, status: int, headers: list[Header], content: AsyncGenerator[bytes, None]
 ) -> None:
@@ -67,13 +74,10 @@ async def _stream(
 
 
 def _headers(upload: Upload, validators: Validators) -> list[Header]:
-    metadata = parse_metadata(upload.metadata)
-    content_type = served_type(find_text(metadata, "filetype", "type", "contentType"))
-    inline = content_type.partition(";")[0] in INLINE_TYPES
-    disposition = render_disposition(find_text(metadata, "filename", "name"), inline=inline)
+    content = describe_content(upload.metadata)
     return [
-        (b"content-type", content_type.encode("latin-1")),
-        (b"content-disposition", disposition.encode("latin-1")),
+        (b"content-type", content.content_type.encode("latin-1")),
+        (b"content-disposition", content.disposition.encode("latin-1")),
         (b"x-content-type-options", b"nosniff"),
         # An uploaded page must not act in our name, whatever the browser makes of its type.
         (b"content-security-policy", b"sandbox; default-src 'none'"),

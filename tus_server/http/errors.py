@@ -32,14 +32,19 @@ STATUSES: dict[type[e.TusServerError], int] = {
     e.StillFinishing: 503,
     e.StateUnavailable: 503,
     e.StoreUnavailable: 503,
+    # Clients repeat it, and a repetition may reach the right node.
+    e.TailMissing: 503,
     e.ShuttingDown: 503,
     e.BodyStopped: 503,
     e.BodyStalled: 503,
     e.ClientGone: 503,  # nobody is left to read it
     e.StorageFull: 507,
+    e.PartsExhausted: 507,
     # Found gone for good (R3): the upload is in state error from then on.
     e.BytesMissing: 404,
-    # Refused at start; never an answer.
+    # For the command line and at start; never an answer.
+    e.NothingToRewind: 409,
+    e.NodeNameTaken: 500,
     e.SchemaMismatch: 500,
     e.DataDirInUse: 500,
     e.DataDirUnusable: 500,
@@ -58,10 +63,11 @@ def render_error(error: e.TusServerError, *, method: str) -> tuple[int, Headers,
     """Give status, headers and body of the reply; a HEAD has no body."""
     status = STATUSES.get(type(error), 500)
     # Rule C1: clients start again at byte 0 after any failed HEAD but 423.
-    if method == "HEAD" and isinstance(error, e.TryAgainError | e.StorageFull):
-        status = 423
+    passing = isinstance(error, e.TryAgainError | e.StorageFull)
+    if method == "HEAD" and (passing or isinstance(error, e.ConflictError) or status >= 500):
+        status, passing = 423, True
     headers: Headers = []
-    if isinstance(error, e.TryAgainError | e.StorageFull):
+    if passing:
         headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
     if isinstance(error, e.OffsetMismatch) and method != "HEAD":
         headers.append((b"upload-offset", b"%d" % error.current))
@@ -71,6 +77,8 @@ def render_error(error: e.TusServerError, *, method: str) -> tuple[int, Headers,
         headers.append((b"tus-version", VERSION))
     elif isinstance(error, e.RangeNotSatisfiable):
         headers.append((b"content-range", b"bytes */%d" % error.length))
+    elif isinstance(error, e.TailMissing):
+        headers.append((b"tus-error", error.code.encode()))
     elif isinstance(error, e.Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     if method == "HEAD":

@@ -17,6 +17,9 @@ Header = tuple[bytes, bytes]
 # Rule C6: how much of a body that nobody wants is read before its connection is closed. A bare
 # close makes TCP reset the connection, and the client may lose the reply.
 LINGER_BYTES = 256 * 1024
+# What is read and dropped behind an early reply: a reset would overtake the reply, and a proxy
+# that is still sending never sees it.
+DROPPED_BYTES = 64 * 1024 * 1024
 LINGER_S = 1.0
 
 
@@ -153,7 +156,7 @@ class Exchange:
         dropped = 0
         try:
             async with asyncio.timeout(LINGER_S):
-                while dropped < LINGER_BYTES and (count := await body.read_into(scratch)):
+                while dropped < DROPPED_BYTES and (count := await body.read_into(scratch)):
                     dropped += count
         except (TimeoutError, BodyStopped):
             pass

@@ -23,6 +23,8 @@ def ops_app(engine: Engine, creation_path: str) -> Starlette:
             engine.check_open()
             await engine.state.check()
             await engine.objects.check()
+            if engine.tails is not None:
+                await engine.tails.check()
         except TusServerError as exc:
             return _refusal(exc, status=503)
         return JSONResponse({"status": "ready", "leases": engine.leases.held})

@@ -22,7 +22,7 @@ from tus_server.engine.engine import Engine
 from tus_server.engine.lookup import find_for
 from tus_server.engine.status import status
 from tus_server.engine.terminate import terminate
-from tus_server.http.downloads import send_download
+from tus_server.http.downloads import redirect_download, send_download
 from tus_server.http.exchange import Exchange
 from tus_server.ports import ANONYMOUS, Credentials, Operation, Principal
 from tus_server.wire import tus
@@ -40,6 +40,7 @@ class TusOptions:
 
     max_header_bytes: int
     downloads: bool
+    redirects: bool  # downloads are sent to the object store
     public_url: str | None
     proxies: TrustedProxies
 
@@ -162,7 +163,10 @@ class TusHandler:
 
     async def _get(self, exchange: Exchange, principal: Principal, rest: str) -> None:
         upload = await find_download(self._engine, _upload_id(rest), principal)
-        await send_download(self._engine, upload, exchange)
+        if self._options.redirects:
+            await redirect_download(self._engine, upload, exchange)
+        else:
+            await send_download(self._engine, upload, exchange)
 
     async def _patch(self, exchange: Exchange, principal: Principal, rest: str) -> None:
         fields = tus.parse_append(exchange.fields)

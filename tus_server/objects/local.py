@@ -5,27 +5,27 @@ after rename and fsync of the folder. Nothing is stitched, so there are no recei
 part may have any size. One process owns the files: the data dir's lock sees to that.
 """
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import aiofiles
 
-from tus_server.core.checksums import EMPTY_CRC64, crc64
-from tus_server.core.errors import BytesMissing, StorageFull, StoreUnavailable
+from tus_server.core.errors import BytesMissing, StoreUnavailable
 from tus_server.core.parts import MIB
+from tus_server.core.states import FINISHED, UNFINISHED
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Part, Upload
+from tus_server.disk import files
+from tus_server.disk.files import disk_errors
+from tus_server.disk.threads import FileThreads
 from tus_server.folders import sync_folder
-from tus_server.objects import files
-from tus_server.objects.files import disk_errors
+from tus_server.objects.local_parts import LocalDisk, LocalWriter, bytes_missing
 from tus_server.objects.paths import Paths
-from tus_server.objects.threads import FileThreads
-from tus_server.ports import PartReceipt, PartWriter, StoreLimits
+from tus_server.ports import Confirm, StoreLimits, UploadWriter
 
 READ_SIZE = 256 * 1024
-T = TypeVar("T")
+
+Surplus = dict[str, int | None]  # by path, how many bytes of the file stay; None: it goes
 
 
 class LocalObjects:
@@ -40,9 +40,7 @@ class LocalObjects:
         durable: bool = True,
     ) -> None:
         self.paths = Paths(root)
-        self.durable = durable
-        self.folders = files.Folders(str(root), durable=durable)
-        self._threads = threads
+        self._disk = LocalDisk(self.paths, threads, durable=durable)
         self._limits = StoreLimits(
             min_part_size=1,
             max_part_size=MAX_ANNOUNCED_INTEGER,
@@ -58,17 +56,25 @@ class LocalObjects:
     def limits(self) -> StoreLimits:
         return self._limits
 
-    def open_part(self, upload: Upload, *, number: int, start: int) -> PartWriter:
-        return _LocalPart(self, upload, start)
+    def make_key(self, upload: Upload) -> str | None:
+        return None
 
-    async def complete(self, upload: Upload, parts: Sequence[Part]) -> None:
-        await self.run(lambda: self._complete(upload))
+    def open_writer(self, upload: Upload, *, confirm: Confirm | None = None) -> UploadWriter:
+        return LocalWriter(self._disk, self._recover)
 
-    async def recover(self, upload: Upload) -> None:
-        await self.run(lambda: self._recover(upload))
+    async def complete(
+        self, upload: Upload, parts: Sequence[Part], *, confirm: Confirm | None = None
+    ) -> None:
+        await self._disk.run(lambda: self._complete(upload))
+
+    async def recover(self, upload: Upload, *, confirm: Confirm) -> None:
+        surplus = await self._disk.run(lambda: self._find_surplus(upload))
+        await confirm()
+        if surplus:
+            await self._disk.run(lambda: self._remove(surplus))
 
     async def free(self, upload: Upload) -> None:
-        await self.run(lambda: self._free(upload))
+        await self._disk.run(lambda: self._free(upload))
 
     async def read(self, upload: Upload, start: int, end: int) -> AsyncGenerator[bytes, None]:
         path = self.paths.final(upload.id)
@@ -91,17 +97,11 @@ class LocalObjects:
         finally:
             await file.close()
 
+    async def presign(self, upload: Upload, *, method: str) -> str | None:
+        return None
+
     async def check(self) -> None:
-        await self.run(self._probe)
-
-    def run(self, step: Callable[[], T]) -> "asyncio.Future[T]":
-        """Start a blocking step in a thread, its errors translated."""
-
-        def translated() -> T:
-            with disk_errors():
-                return step()
-
-        return self._threads.run(translated)
+        await self._disk.run(self._probe)
 
     def _complete(self, upload: Upload) -> None:
         partial, final = self.paths.partial(upload.id), self.paths.final(upload.id)
@@ -110,35 +110,51 @@ class LocalObjects:
             # A crash came between the rename and the commit that tells of it.
             size = files.size_of(final)
             if size != upload.length:
-                raise _bytes_missing(upload, size)
+                raise bytes_missing(upload, size)
         elif size < upload.committed_bytes:
-            raise _bytes_missing(upload, size)
+            raise bytes_missing(upload, size)
         else:
             if size > upload.committed_bytes:
                 self._cut(partial, upload.committed_bytes)
             os.rename(partial, final)
-        if self.durable:
+        if self._disk.durable:
             sync_folder(self.paths.folder(upload.id))
 
-    def _recover(self, upload: Upload) -> None:
-        partial = self.paths.partial(upload.id)
-        if upload.committed_bytes == 0:
+    async def _recover(self, upload: Upload) -> None:
+        """Do the same for a writer, which knows that the files are its own."""
+        await self._disk.run(lambda: self._remove(self._find_surplus(upload)))
+
+    def _find_surplus(self, upload: Upload) -> Surplus:
+        """Find what the row does not have. Raises: BytesMissing."""
+        partial, final = self.paths.partial(upload.id), self.paths.final(upload.id)
+        if upload.state in FINISHED:
+            return _there(partial)
+        if upload.state in UNFINISHED and upload.committed_bytes == 0:
             # Also an object whose creation was never committed.
-            files.remove(partial)
-            files.remove(self.paths.final(upload.id))
-            return
+            return _there(partial, final)
         size = files.size_of(partial)
+        if size is None and upload.state not in UNFINISHED:
+            # A crash came between the rename and the commit that tells of it.
+            size = files.size_of(final)
+            if size == upload.length:
+                return {}
         if size is None or size < upload.committed_bytes:
-            raise _bytes_missing(upload, size)
-        if size > upload.committed_bytes:
-            self._cut(partial, upload.committed_bytes)
+            raise bytes_missing(upload, size)
+        return {partial: upload.committed_bytes} if size > upload.committed_bytes else {}
+
+    def _remove(self, surplus: Surplus) -> None:
+        for path, kept in surplus.items():
+            if kept is None:
+                files.remove(path)
+            else:
+                self._cut(path, kept)
 
     def _cut(self, path: str, size: int) -> None:
         """Drop what was written behind `size` and never acknowledged; durably."""
         descriptor = files.open_for_writing(path)
         try:
             os.ftruncate(descriptor, size)
-            if self.durable:
+            if self._disk.durable:
                 files.sync_content(descriptor)
         finally:
             os.close(descriptor)
@@ -148,90 +164,21 @@ class LocalObjects:
             files.remove(self.paths.partial(upload.id)),
             files.remove(self.paths.final(upload.id)),
         ]
-        if self.durable and any(removed):
+        if self._disk.durable and any(removed):
             sync_folder(self.paths.folder(upload.id))
 
     def _probe(self) -> None:
         path = self.paths.probe
-        descriptor = self.folders.create_file(path)
+        descriptor = self._disk.folders.create_file(path)
         try:
             files.write_at(descriptor, memoryview(bytes(4096)), 0)
-            if self.durable:
+            if self._disk.durable:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
             files.remove(path)
 
 
-class _LocalPart:
-    """See ports.PartWriter."""
-
-    def __init__(self, store: LocalObjects, upload: Upload, start: int) -> None:
-        self._store = store
-        self._upload = upload
-        self._start = start
-        self._size = 0
-        self._crc64 = EMPTY_CRC64
-        self._descriptor = -1
-
-    def write(self, block: memoryview) -> Awaitable[None]:
-        return self._store.run(lambda: self._write(block))
-
-    async def finish(self, rest: memoryview, *, completes: bool) -> PartReceipt:
-        return await self._store.run(lambda: self._finish(rest, completes=completes))
-
-    async def discard(self) -> None:
-        try:
-            await self._store.run(self._close)
-        except (StorageFull, StoreUnavailable):
-            pass  # given up anyway; the bytes are behind the committed offset
-
-    def _write(self, block: memoryview) -> None:
-        if self._descriptor < 0:
-            self._open()
-        files.write_at(self._descriptor, block, self._start + self._size)
-        self._crc64 = crc64(block, self._crc64)
-        self._size += len(block)
-
-    def _finish(self, rest: memoryview, *, completes: bool) -> PartReceipt:
-        self._write(rest)
-        is_object = completes and self._start == 0
-        store, upload = self._store, self._upload
-        if store.durable:
-            files.sync_content(self._descriptor)
-        if is_object:
-            os.rename(store.paths.partial(upload.id), store.paths.final(upload.id))
-        if self._start == 0 and store.durable:
-            sync_folder(store.paths.folder(upload.id))
-        self._close()
-        return PartReceipt(self._size, self._crc64, is_object=is_object)
-
-    def _open(self) -> None:
-        path = self._store.paths.partial(self._upload.id)
-        if self._start == 0:
-            self._descriptor = self._store.folders.create_file(path)
-            return
-        committed = self._upload.committed_bytes
-        try:
-            self._descriptor = files.open_for_writing(path)
-        except FileNotFoundError as exc:
-            raise _bytes_missing(self._upload, None) from exc
-        size = os.fstat(self._descriptor).st_size
-        if size < committed:
-            raise _bytes_missing(self._upload, size)
-        if self._start == committed < size:
-            # What a failed or killed writer left behind the committed bytes was never
-            # acknowledged. Behind a part under way (start > committed) there is no such excess.
-            os.ftruncate(self._descriptor, committed)
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
-
-
-def _bytes_missing(upload: Upload, size: int | None) -> BytesMissing:
-    found = "no file" if size is None else f"a file of {size}"
-    return BytesMissing(
-        f"Upload {upload.id} has {upload.committed_bytes} committed bytes, the disk has {found}."
-    )
+def _there(*paths: str) -> Surplus:
+    """Give those of the files that exist, as a surplus to be removed."""
+    return {path: None for path in paths if files.size_of(path) is not None}

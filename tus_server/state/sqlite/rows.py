@@ -2,16 +2,17 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from tus_server.core.errors import LeaseLost
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
 from tus_server.ports import Event, StatusChange
+from tus_server.state.outcome import has_become
 from tus_server.state.queries import load_queries
 
 SQL = load_queries(__package__, "queries.sql")
@@ -39,17 +40,41 @@ def _unsigned(stored: int) -> int:
     return stored + _WRAP if stored < 0 else stored
 
 
-def _mutable(upload: Upload) -> tuple[Any, ...]:
+class Change(NamedTuple):
+    """A commit, as the thread that writes it needs it.
+
+    release: the lease ends. held: it goes on, and has set part numbers aside. may_repeat: the row
+    may be `after` already. now: microseconds since 1970.
+    """
+
+    before: Upload
+    after: Upload
+    steps: tuple[UploadState, ...]
+    parts: Sequence[Part]
+    note: str | None
+    release: bool
+    held: bool
+    may_repeat: bool
+    now: int
+
+
+def _received(upload: Upload) -> tuple[Any, ...]:
+    return upload.length, upload.committed_bytes, _signed(upload.crc64)
+
+
+def _kept(upload: Upload) -> tuple[Any, ...]:
     tail = upload.tail
     return (
-        upload.length,
-        upload.committed_bytes,
-        _signed(upload.crc64),
         upload.next_part_number,
+        upload.object_key,
+        upload.multipart_id,
+        upload.part_size,
         tail.length if tail else 0,
         _signed(tail.crc64) if tail else None,
         tail.node if tail else None,
         tail.generation if tail else None,
+        upload.generation,
+        upload.unclean,
         upload.error_code,
         upload.error_message,
         None if upload.freed_at is None else microseconds(upload.freed_at),
@@ -69,10 +94,15 @@ def _upload(row: tuple[Any, ...]) -> Upload:
         committed_bytes=row[8],
         crc64=_unsigned(row[9]),
         next_part_number=row[10],
-        tail=Tail(row[11], _unsigned(row[12]), row[13], row[14]) if row[11] else None,
-        error_code=row[15],
-        error_message=row[16],
-        freed_at=None if row[17] is None else moment(row[17]),
+        object_key=row[11],
+        multipart_id=row[12],
+        part_size=row[13],
+        tail=Tail(row[14], _unsigned(row[15]), row[16], row[17]) if row[14] else None,
+        generation=row[18],
+        unclean=bool(row[19]),
+        error_code=row[20],
+        error_message=row[21],
+        freed_at=None if row[22] is None else moment(row[22]),
     )
 
 
@@ -81,7 +111,13 @@ def _render_steps(steps: tuple[UploadState, ...]) -> str:
     return json.dumps(steps)  # one of few: the ways through the table of transitions
 
 
-def insert(db: Connection, upload: Upload) -> None:
+def begin_run(db: Connection) -> tuple[int, set[UploadId]]:
+    """Give the number of this run, and the uploads that an earlier one held and never released."""
+    (number,) = db.execute(SQL["begin_run"]).fetchone()
+    return number, {UploadId(row[0]) for row in db.execute(SQL["held_uploads"])}
+
+
+def insert(db: Connection, upload: Upload, *, held: bool) -> None:
     """Insert the row; a trigger adds its first history row."""
     db.execute(
         SQL["insert_upload"],
@@ -93,40 +129,73 @@ def insert(db: Connection, upload: Upload) -> None:
             microseconds(upload.state_on),
             upload.owner,
             upload.metadata,
-            *_mutable(upload),
+            *_received(upload),
+            *_kept(upload),
+            held,
         ),
     )
 
 
-def update(
-    db: Connection,
-    before: Upload,
-    after: Upload,
-    steps: tuple[UploadState, ...],
-    parts: Sequence[Part],
-) -> None:
-    """Replace the row; a trigger adds history and events. Raises LeaseLost, then nothing changed.
+def mark_claimed(db: Connection, claims: Sequence[tuple[Upload, bool]]) -> None:
+    """Write down what claims have changed in rows; with each, whether numbers were set aside."""
+    db.executemany(
+        SQL["mark_claimed"],
+        [(row.next_part_number, row.generation, row.unclean, held, row.id) for row, held in claims],
+    )
 
-    steps: the way from before.state to after.state.
+
+def mark_released(
+    db: Connection, upload_id: UploadId, next_part_number: int | None, *, unclean: bool
+) -> None:
+    """Write down the end of a lease."""
+    values = {"id": upload_id, "next_part_number": next_part_number, "unclean": unclean}
+    db.execute(SQL["mark_released"], values)
+
+
+def update(db: Connection, change: Change) -> None:
+    """Replace the row; a trigger adds history and events.
+
+    Raises LeaseLost, then nothing was changed.
     """
+    after = change.after
+    if change.may_repeat and _took_effect(db, change):
+        return
     changed = db.execute(
         SQL["update_upload"],
         (
             after.state,
             microseconds(after.state_on),
-            *_mutable(after),
-            _render_steps(steps),
+            *_received(after),
+            change.release,
+            *_kept(after),
+            change.held,
+            _render_steps(change.steps),
             after.id,
-            before.offset,
+            change.before.offset,
         ),
     ).rowcount
     if changed != 1:
+        if _took_effect(db, change):
+            return
         raise LeaseLost
-    if parts:
+    if change.parts:
         db.executemany(
             SQL["insert_part"],
-            [(after.id, p.number, p.start, p.size, _signed(p.crc64), p.etag) for p in parts],
+            [(after.id, p.number, p.start, p.size, _signed(p.crc64), p.etag) for p in change.parts],
         )
+    if change.note is not None:
+        query = SQL["note_last_step" if change.steps else "add_note"]
+        db.execute(query, {"id": after.id, "note": change.note, "at": change.now})
+
+
+def _took_effect(db: Connection, change: Change) -> bool:
+    """Tell whether this is the repetition of a change that is there already; end its lease too."""
+    found = find(db, change.after.id)
+    if found is None or not has_become(found, change.after, release=change.release):
+        return False
+    if not change.held:
+        mark_released(db, change.after.id, None, unclean=False)
+    return True
 
 
 def find(db: Connection, upload_id: UploadId) -> Upload | None:
@@ -151,17 +220,32 @@ def find_parts(db: Connection, upload_id: UploadId) -> list[Part]:
 
 
 def unfinished(
-    db: Connection, limit: int, after: UploadId | None, *, receiving: bool
+    db: Connection,
+    limit: int,
+    after: UploadId | None,
+    *,
+    receiving: bool,
+    freed_before: int,
+    held: Container[UploadId],
 ) -> list[Upload]:
-    """Give rows a crash may have left half-way, oldest first."""
-    found = db.execute(SQL["unfinished_work"], (receiving, after, limit))
-    return [_upload(row) for row in found]
+    """Give rows a crash may have left half-way, oldest first, without those in `held`.
+
+    freed_before: microseconds since 1970; of unclean terminal rows, those freed since then wait.
+    """
+    found: list[Upload] = []
+    text = SQL["unfinished_work" if receiving else "work_to_recover"]
+    query = db.execute(text, {"after": after, "freed_before": freed_before})
+    while len(found) < limit and (row := query.fetchone()) is not None:
+        if row[0] not in held:
+            found.append(_upload(row))
+    query.close()
+    return found
 
 
 def history(db: Connection, upload_id: UploadId) -> list[StatusChange]:
     """Give status changes, newest first."""
     found = db.execute(SQL["history"], (upload_id,))
-    return [StatusChange(UploadState(state), moment(at)) for state, at in found]
+    return [StatusChange(UploadState(state), moment(at), note) for state, at, note in found]
 
 
 def pending_events(db: Connection, limit: int) -> list[Event]:

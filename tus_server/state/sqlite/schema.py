@@ -8,10 +8,7 @@ from tus_server.core.errors import DataDirUnusable, SchemaMismatch
 from tus_server.folders import sync_folder
 
 APPLICATION_ID = 0x74757331  # 'tus1': tells the file from any other SQLite database
-VERSION = 1
-
-# MIGRATIONS[n] takes a file from version n to n + 1; schema.sql is the sum of all.
-MIGRATIONS: dict[int, str] = {}
+VERSION = 2  # migrations/000n.sql takes a file from n - 1 to n; schema.sql is the sum of all
 
 
 def connect(path: Path, *, durable: bool, read_only: bool = False) -> sqlite3.Connection:
@@ -39,13 +36,18 @@ def _prepare(db: sqlite3.Connection, path: Path, *, durable: bool, read_only: bo
             db.execute("PRAGMA query_only = ON")
             if version == 0:
                 raise SchemaMismatch(f"{path} holds no uploads yet.")
+            if version < VERSION:
+                raise SchemaMismatch(
+                    f"The state database {path} has schema {version}, of an older version of this"
+                    f" server; this one knows {VERSION}: start it to bring the file up to date."
+                )
             return
         # FULL: every commit is fsynced before it is reported (P1); NORMAL in WAL mode is not.
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        db.execute("PRAGMA foreign_keys = ON")
         if version < VERSION:
             _bring_up_to_date(db, version)
+        db.execute("PRAGMA foreign_keys = ON")  # not before: a migration replaces tables
         if durable:
             sync_folder(path.parent)
     except sqlite3.DatabaseError as exc:
@@ -71,11 +73,13 @@ def _check_version(db: sqlite3.Connection, path: Path) -> int:
 
 
 def _bring_up_to_date(db: sqlite3.Connection, version: int) -> None:
-    script = (
-        files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+    names = (
+        ["schema.sql"]
         if version == 0
-        else "".join(MIGRATIONS[step] for step in range(version, VERSION))
+        else [f"migrations/{step:04}.sql" for step in range(version + 1, VERSION + 1)]
     )
+    package = files(__package__)
+    script = "".join(package.joinpath(name).read_text(encoding="utf-8") for name in names)
     db.executescript(
         f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID};"
         f" PRAGMA user_version = {VERSION}; COMMIT;"

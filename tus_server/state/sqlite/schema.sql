@@ -1,5 +1,6 @@
 -- Times are microseconds since 1970 (UTC), sizes are bytes. Mirrors the Postgres schema; leases are
--- not here, because the one process that owns the file keeps them in memory.
+-- not here, because the one process that owns the file keeps them in memory. Of those that set part
+-- numbers aside the row knows that they were granted, and not yet ended (`held`).
 --
 -- Rows are laid out by `seq`, the order of creation: ids are random, and a table in their order
 -- would make every small upload dirty pages of its own, which the log then has to carry.
@@ -22,18 +23,27 @@ CREATE TABLE uploads (
     committed_bytes INTEGER NOT NULL DEFAULT 0 CHECK (committed_bytes >= 0),
     -- CRC-64/NVME of the committed bytes as a signed 64-bit integer: SQLite has no unsigned one.
     crc64           INTEGER NOT NULL DEFAULT 0,
-    next_part_number INTEGER NOT NULL DEFAULT 1,
+    next_part_number INTEGER NOT NULL DEFAULT 1 CHECK (next_part_number >= 1),
+    object_key      TEXT,
+    multipart_id    TEXT,
+    part_size       INTEGER CHECK (part_size > 0),
     tail_length     INTEGER NOT NULL DEFAULT 0 CHECK (tail_length >= 0),
     tail_crc64      INTEGER,
+    -- NULL with a tail: it is parked in the object store.
     tail_node       TEXT,
     tail_generation INTEGER,
+    generation      INTEGER NOT NULL DEFAULT 0,
+    unclean         INTEGER NOT NULL DEFAULT 0 CHECK (unclean = 0 OR unclean = 1),
+    held            INTEGER NOT NULL DEFAULT 0 CHECK (held = 0 OR held = 1),
     error_code      TEXT,
     error_message   TEXT,
     freed_at        INTEGER,
     -- JSON: the states the last transition went through, to the current one; see the triggers.
     steps           TEXT NOT NULL DEFAULT '[]',
     CHECK (length IS NULL OR committed_bytes + tail_length <= length),
-    CHECK ((tail_length > 0) = (tail_node IS NOT NULL)),
+    CHECK ((tail_length > 0) = (tail_generation IS NOT NULL)),
+    CHECK ((tail_length > 0) = (tail_crc64 IS NOT NULL)),
+    CHECK (tail_length > 0 OR tail_node IS NULL),
     CHECK ((tail_length = 0 AND length IS NOT NULL AND committed_bytes = length)
            OR NOT (state = 'completed' OR state = 'verified' OR state = 'accepted'
                    OR state = 'rejected')),
@@ -44,8 +54,15 @@ CREATE TABLE uploads (
 
 -- What a crash may leave half-way: a small part of all rows, read at every start.
 CREATE INDEX uploads_unfinished ON uploads (seq)
-    WHERE freed_at IS NULL AND NOT (state = 'verified' OR state = 'accepted'
-                                    OR state = 'rejected');
+    WHERE held = 1 OR unclean = 1
+        OR (freed_at IS NULL AND NOT (state = 'verified' OR state = 'accepted'
+                                      OR state = 'rejected'));
+
+-- Of those, what is looked for again and again while the server runs.
+CREATE INDEX uploads_to_recover ON uploads (seq)
+    WHERE held = 1 OR unclean = 1 OR state = 'completed'
+        OR (freed_at IS NULL AND (state = 'deleted' OR state = 'error' OR state = 'canceled'
+                                  OR state = 'expired'));
 
 CREATE TABLE upload_parts (
     upload_id TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE,
@@ -61,7 +78,8 @@ CREATE TABLE status_history (
     id         INTEGER PRIMARY KEY,
     upload_seq INTEGER NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
     state      TEXT NOT NULL,
-    state_on   INTEGER NOT NULL
+    state_on   INTEGER NOT NULL,
+    note       TEXT
 );
 CREATE INDEX status_history_by_upload ON status_history (upload_seq);
 
@@ -95,3 +113,8 @@ CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL;
 -- One row that readiness writes to.
 CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), written_at INTEGER NOT NULL);
 INSERT INTO probe (id, written_at) VALUES (1, 0);
+
+-- One row: how many times a server has opened the file. Makes the epochs of each run higher than
+-- those of all before it, also of leases that were never written down.
+CREATE TABLE run (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+INSERT INTO run (id, number) VALUES (1, 0);

@@ -1,4 +1,4 @@
-"""Blocking file steps of the local store, with operating system errors translated at the call.
+"""Blocking file steps, with operating system errors translated at the call.
 
 Every function here runs in a thread. What is durable when: a file's bytes after sync_content(),
 its name after sync_folder() of the folder that has it, that folder's own name by Folders.

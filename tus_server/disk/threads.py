@@ -23,6 +23,25 @@ T = TypeVar("T")
 _Step = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
+async def ended(step: "asyncio.Future[T]") -> T:
+    """Await what FileThreads.run gave; a cancellation is passed on once the thread has ended.
+
+    For steps that use memory or a descriptor of the caller: a future that is cancelled tells
+    nothing of the thread that works for it (P9).
+    """
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        while not step.done():
+            try:
+                await asyncio.wait({step})
+            except asyncio.CancelledError:
+                continue  # the first one is on its way already
+        if not step.cancelled():
+            step.exception()  # seen: nobody else will ask
+        raise
+
+
 class FileThreads:
     """Up to `most` threads; a context manager on the serving loop."""
 

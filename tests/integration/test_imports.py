@@ -1,0 +1,56 @@
+"""What is not configured is not imported: drivers take half a second and 44 MiB."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+OPEN_AND_CLOSE = """
+import asyncio, sys
+from tus_server import Settings, create_app
+
+async def main():
+    app = create_app(Settings(data_dir=sys.argv[1]))
+    async with app.lifespan():
+        pass
+
+asyncio.run(main())
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+DRIVERS = {"asyncpg", "aioboto3", "aiobotocore", "boto3", "botocore", "aiohttp"}
+
+
+def imported(code: str, *arguments: str) -> set[str]:
+    shown = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(shown.stdout.split())
+
+
+def test_the_embedded_application_imports_no_driver_and_no_command_line(tmp_path: Path) -> None:
+    modules = imported(OPEN_AND_CLOSE, str(tmp_path))
+
+    assert "tus_server" in modules
+    assert not modules & (DRIVERS | {"typer", "tusclient", "requests"})
+
+
+@pytest.mark.parametrize("command", ["--help", "serve --help", "uploads --help", "migrate --help"])
+def test_help_imports_no_server(command: str) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['tus-server', *{command.split()!r}]\n"
+        "from tus_server.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+
+    modules = imported(code)
+
+    assert not modules & (DRIVERS | {"starlette", "uvicorn", "pydantic_settings"})

@@ -1,0 +1,1 @@
+"""File work shared by whatever keeps bytes on a local disk."""
