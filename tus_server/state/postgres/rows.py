@@ -1,0 +1,145 @@
+"""Rows <-> values, and the named statements."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from asyncpg import Record
+
+from tus_server.core.ids import UploadId
+from tus_server.core.states import EVENTS, UploadState
+from tus_server.core.upload import Part, Protocol, Tail, Upload
+from tus_server.ports import Event, StatusChange
+from tus_server.state.queries import load_queries
+
+SQL = load_queries(__package__, "queries.sql")
+COLUMNS = 23  # of an upload, at the beginning of every row that has one
+
+_SIGN = 1 << 63
+_WRAP = 1 << 64
+# Postgres has no text with U+0000. It is written as ESC 0, and ESC itself twice, where ESC is a
+# character that nobody uses; any other text is stored as it is.
+_ESC = "\u241b"
+
+
+def stored_text(text: str | None) -> str | None:
+    """Give a text as Postgres can have it."""
+    if text is None or ("\0" not in text and _ESC not in text):
+        return text
+    return text.replace(_ESC, _ESC * 2).replace("\0", _ESC + "0")
+
+
+def plain_text(stored: str | None) -> str | None:
+    """Give back what stored_text() was given."""
+    if stored is None or _ESC not in stored:
+        return stored
+    pieces = stored.split(_ESC * 2)
+    return _ESC.join(piece.replace(_ESC + "0", "\0") for piece in pieces)
+
+
+def _signed(crc64: int) -> int:
+    return crc64 - _WRAP if crc64 >= _SIGN else crc64
+
+
+def _unsigned(stored: int) -> int:
+    return stored + _WRAP if stored < 0 else stored
+
+
+def _mutable(upload: Upload) -> tuple[Any, ...]:
+    tail = upload.tail
+    return (
+        upload.state,
+        upload.state_on,
+        upload.length,
+        upload.committed_bytes,
+        _signed(upload.crc64),
+        upload.next_part_number,
+        upload.object_key,
+        upload.multipart_id,
+        upload.part_size,
+        tail.length if tail else 0,
+        _signed(tail.crc64) if tail else None,
+        tail.node if tail else None,
+        tail.generation if tail else None,
+        upload.generation,
+        upload.unclean,
+        upload.error_code,
+        stored_text(upload.error_message),
+        upload.freed_at,
+    )
+
+
+def insert_values(upload: Upload) -> tuple[Any, ...]:
+    """Give what create_upload takes of an upload."""
+    return (
+        upload.id,
+        upload.protocol,
+        upload.created_at,
+        stored_text(upload.owner),
+        stored_text(upload.metadata),
+        *_mutable(upload),
+    )
+
+
+def commit_values(
+    after: Upload, steps: tuple[UploadState, ...], parts: Sequence[Part], note: str | None
+) -> tuple[Any, ...]:
+    """Give what commit takes of the row, and of what is written with it."""
+    return (
+        *_mutable(after),
+        ",".join(steps),
+        ",".join(step for step in steps if step in EVENTS),
+        stored_text(note),
+        json.dumps([_receipt(part) for part in parts]) if parts else "[]",
+    )
+
+
+def _receipt(part: Part) -> dict[str, Any]:
+    return {
+        "number": part.number,
+        "start": part.start,
+        "size": part.size,
+        "crc64": _signed(part.crc64),
+        "etag": part.etag,
+    }
+
+
+def upload(row: Record) -> Upload:
+    """Give the upload at the beginning of a row."""
+    return Upload(
+        id=UploadId(row[0]),
+        protocol=Protocol(row[1]),
+        created_at=row[2],
+        owner=plain_text(row[3]),
+        metadata=plain_text(row[4]),
+        state=UploadState(row[5]),
+        state_on=row[6],
+        length=row[7],
+        committed_bytes=row[8],
+        crc64=_unsigned(row[9]),
+        next_part_number=row[10],
+        object_key=row[11],
+        multipart_id=row[12],
+        part_size=row[13],
+        tail=Tail(row[14], _unsigned(row[15]), row[16], row[17]) if row[14] else None,
+        generation=row[18],
+        unclean=row[19],
+        error_code=row[20],
+        error_message=plain_text(row[21]),
+        freed_at=row[22],
+    )
+
+
+def part(row: Record) -> Part:
+    """Give a receipt."""
+    return Part(row[0], row[1], row[2], _unsigned(row[3]), row[4])
+
+
+def change(row: Record) -> StatusChange:
+    """Give a row of the history."""
+    return StatusChange(UploadState(row[0]), row[1], plain_text(row[2]))
+
+
+def event(row: Record) -> Event:
+    """Give a row of the outbox."""
+    return Event(UploadId(row[0]), UploadState(row[1]), row[2])

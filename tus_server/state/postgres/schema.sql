@@ -1,0 +1,110 @@
+-- The schema as it is; numbered migrations get there, and a test compares the two.
+-- Sizes are bytes. Whatever decides over leases and nodes is told by the clock of the database;
+-- created_at, state_on and freed_at are what the server that wrote them says.
+
+CREATE TABLE schema_version (
+    version    integer PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE uploads (
+    seq              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id               text COLLATE "C" NOT NULL UNIQUE,
+    protocol         text NOT NULL CHECK (protocol IN ('tus', 'rufh')),
+    state            text NOT NULL CHECK (state IN (
+                         'initiated', 'receiving', 'completed', 'verified', 'accepted', 'rejected',
+                         'deleted', 'error', 'canceled', 'expired')),
+    created_at       timestamptz NOT NULL,
+    state_on         timestamptz NOT NULL,
+    owner            text,
+    metadata         text,
+    length           bigint CHECK (length >= 0),
+    committed_bytes  bigint NOT NULL CHECK (committed_bytes >= 0),
+    -- CRC-64/NVME of the committed bytes as a signed integer, as in every column of this kind.
+    crc64            bigint NOT NULL,
+    next_part_number integer NOT NULL CHECK (next_part_number >= 1),
+    object_key       text,
+    multipart_id     text,
+    part_size        bigint CHECK (part_size > 0),
+    tail_length      bigint NOT NULL CHECK (tail_length >= 0),
+    tail_crc64       bigint,
+    -- NULL with a tail: it is parked in the object store.
+    tail_node        text,
+    tail_generation  bigint,
+    generation       bigint NOT NULL,
+    unclean          boolean NOT NULL,
+    error_code       text,
+    error_message    text,
+    freed_at         timestamptz,
+    lease_epoch      bigint NOT NULL,
+    -- '<node id>/<process>'; NULL: nobody has a lease.
+    lease_holder     text,
+    lease_until      timestamptz,
+    release_wanted   boolean NOT NULL DEFAULT false,
+    -- What recovery has to look at: few rows, however many uploads were left unfinished. One column,
+    -- so that an update which leaves it as it is can be HOT: renewals, and commits under a lease.
+    to_recover       boolean NOT NULL GENERATED ALWAYS AS (
+                         unclean OR lease_holder IS NOT NULL OR state = 'completed'
+                         OR (freed_at IS NULL
+                             AND state IN ('deleted', 'error', 'canceled', 'expired'))
+                     ) STORED,
+    CHECK (committed_bytes + tail_length <= length),
+    CHECK ((tail_length > 0) = (tail_generation IS NOT NULL)),
+    CHECK ((tail_length > 0) = (tail_crc64 IS NOT NULL)),
+    CHECK (tail_length > 0 OR tail_node IS NULL),
+    CHECK (state NOT IN ('completed', 'verified', 'accepted', 'rejected')
+           OR (tail_length = 0 AND length IS NOT NULL AND committed_bytes = length)),
+    CHECK ((state = 'error') = (error_code IS NOT NULL)),
+    CHECK (freed_at IS NULL OR state IN ('deleted', 'error', 'canceled', 'expired')),
+    CHECK ((lease_holder IS NULL) = (lease_until IS NULL))
+) WITH (fillfactor = 75);  -- room on the page for the updates that follow each insert
+
+CREATE INDEX uploads_to_recover ON uploads (seq) WHERE to_recover;
+
+CREATE TABLE upload_parts (
+    upload_seq bigint NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
+    number     integer NOT NULL CHECK (number >= 1),
+    start      bigint NOT NULL CHECK (start >= 0),
+    size       bigint NOT NULL CHECK (size >= 0),
+    crc64      bigint NOT NULL,
+    etag       text,
+    PRIMARY KEY (upload_seq, number)
+);
+
+CREATE TABLE status_history (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    upload_seq bigint NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
+    state      text NOT NULL,
+    state_on   timestamptz NOT NULL,
+    note       text
+);
+CREATE INDEX status_history_by_upload ON status_history (upload_seq);
+
+-- Events waiting for delivery. No foreign key: an event outlives the row it speaks of.
+CREATE TABLE outbox (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    upload_id    text COLLATE "C" NOT NULL,
+    kind         text NOT NULL,
+    created_at   timestamptz NOT NULL,
+    delivered_at timestamptz
+);
+CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL;
+
+-- Data directories and their labels. One that lost its label to another is retired: it keeps the
+-- label it had, so that messages about its tails can still name it.
+CREATE TABLE nodes (
+    id         text PRIMARY KEY,
+    label      text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    seen_at    timestamptz NOT NULL DEFAULT now(),
+    stopped_at timestamptz,
+    retired    boolean NOT NULL DEFAULT false
+);
+CREATE UNIQUE INDEX nodes_label ON nodes (label) WHERE NOT retired;
+
+-- One row that readiness writes to.
+CREATE TABLE probe (
+    id         integer PRIMARY KEY CHECK (id = 1),
+    written_at timestamptz NOT NULL
+);
+INSERT INTO probe (id, written_at) VALUES (1, now());
