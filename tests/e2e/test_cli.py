@@ -11,66 +11,15 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 import requests
 
+from tests.support.commands import TIMEOUT_S, Commands
 from tests.support.server import ServerProcess
 
 MIB = 1024 * 1024
-TIMEOUT_S = 60
-
-
-class Commands:
-    """Runs `tus-server ...` in a folder and an environment of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.env = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("TUS_") and name not in ("FORCE_COLOR", "GITHUB_ACTIONS")
-        }
-        self.env |= {
-            "XDG_STATE_HOME": str(folder / "state"),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "COLUMNS": "200",
-            "NO_COLOR": "1",
-            "NO_PROXY": "*",
-        }
-
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tus_server", *map(str, arguments)],
-            cwd=self.folder,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: object, status: int = 0) -> tuple[str, str]:
-        """Run to the end; give stdout and stderr."""
-        return self.finish(self.start(*arguments), status=status)
-
-    def finish(self, process: subprocess.Popen[str], *, status: int = 0) -> tuple[str, str]:
-        with process:
-            out, err = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == status, err
-        assert "Traceback" not in err
-        return out, err
-
-    def put(self, *arguments: object, status: int = 0) -> list[dict[str, Any]]:
-        """Run `put --json`; give its results."""
-        out, _ = self.run("put", "--json", *arguments, status=status)
-        return [json.loads(line) for line in out.splitlines()]
-
-    def uploads(self, *arguments: object, server: ServerProcess) -> list[dict[str, Any]]:
-        """Run `uploads ... --json`; give what it lists."""
-        out, _ = self.run("uploads", *arguments, "--json", "--data-dir", server.data_dir)
-        return [json.loads(line) for line in out.splitlines()]
 
 
 class Gate:
@@ -207,17 +156,17 @@ def download(url: str, server: ServerProcess) -> bytes:
 
 def test_help_names_every_command(commands: Commands) -> None:
     out, _ = commands.run("--help")
-    assert all(name in out for name in ("serve", "put", "uploads"))
+    assert all(name in out for name in ("serve", "put", "migrate", "uploads"))
 
     out, _ = commands.run("uploads", "--help")
-    assert all(name in out for name in ("ls", "show", "rm"))
+    assert all(name in out for name in ("ls", "show", "rm", "rewind"))
 
 
 def test_help_of_serve_names_the_variable_of_each_flag(commands: Commands) -> None:
     out, _ = commands.run("serve", "--help")
 
-    flags = {word for word in out.split() if word.startswith("--")} - {"--help", "--workers"}
-    assert {"--host", "--port", "--base-path", "--data-dir", "--log-format"} <= flags
+    flags = {word for word in out.split() if word.startswith("--")} - {"--help"}
+    assert {"--host", "--port", "--data-dir", "--log-format", "--workers", "--migrate"} <= flags
     for flag in flags:
         assert f"TUS_{flag[2:].replace('-', '_').upper()}" in out
 
@@ -263,11 +212,23 @@ def test_a_wrong_key_in_the_file_ends_serve_with_2(commands: Commands) -> None:
     )
 
 
-def test_several_workers_are_refused_in_one_sentence(commands: Commands) -> None:
+def test_several_workers_over_sqlite_are_refused_in_one_sentence(commands: Commands) -> None:
     _, err = commands.run("serve", "--workers", "2", status=2)
 
+    assert err.startswith("tus-server: TUS_WORKERS is '2', by --workers: with SQLite one process")
     assert len(err.splitlines()) == 1
-    assert "--workers 2 is refused" in err
+    assert not (commands.folder / "tus-data").exists()
+
+
+def test_postgres_over_a_disk_is_refused_in_one_sentence(commands: Commands) -> None:
+    commands.env["TUS_STATE_URL"] = "postgresql://me:s3cret@127.0.0.1/tus"
+
+    for command in (["serve"], ["migrate"], ["uploads", "ls"]):
+        _, err = commands.run(*command, status=2)
+
+        assert err.startswith("tus-server: TUS_STATE_URL is 'postgresql://***@127.0.0.1/tus': ")
+        assert len(err.splitlines()) == 1
+        assert not (commands.folder / "tus-data").exists()
 
 
 def test_a_second_server_on_a_data_dir_is_refused_in_one_sentence(
@@ -293,6 +254,23 @@ def test_a_variable_that_is_no_setting_is_a_warning(tmp_path: Path) -> None:
         assert server.stop() == 0
 
         assert "TUS_PROT is no setting; did you mean TUS_PORT?" in server.log
+
+
+def test_a_setting_without_effect_is_a_warning(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data", TUS_S3_REGION="eu-central-1") as server:
+        assert server.stop() == 0
+
+        assert "TUS_S3_REGION has no effect: TUS_STORE_URL is no S3 store." in server.log
+
+
+# --- migrate
+
+
+def test_migrate_has_nothing_to_do_with_sqlite(commands: Commands) -> None:
+    out, _ = commands.run("migrate")
+
+    assert out.startswith("Nothing to do: the state is in SQLite")
+    assert not (commands.folder / "tus-data").exists()
 
 
 # --- put
@@ -569,6 +547,8 @@ def test_uploads_are_listed_shown_and_removed(
     states = [step["state"] for step in shown["history"]]
     assert states[0] == "verified"
     assert states[-1] == "initiated"
+    assert {step["note"] for step in shown["history"]} == {None}
+    assert (shown["committed_bytes"], shown["tail"]) == (3, None)
 
     removed = commands.uploads("rm", "--yes", ids[0], ids[1], server=server)
     assert removed == [{"id": id, "removed": True, "error": None} for id in ids[:2]]
@@ -595,19 +575,45 @@ def test_tables_have_what_a_person_looks_for(commands: Commands, server: ServerP
     assert "\x1b" not in listed + shown
 
 
-def test_rm_without_anybody_to_ask_needs_yes(commands: Commands, server: ServerProcess) -> None:
+@pytest.mark.parametrize("command", ["rm", "rewind"])
+def test_what_loses_bytes_needs_yes_where_there_is_nobody_to_ask(
+    command: str, commands: Commands, server: ServerProcess
+) -> None:
     (commands.folder / "one").write_text("one")
     (sent,) = commands.put("one", creation_url(server))
     id = sent["url"].rpartition("/")[2]
 
-    _, err = commands.run("uploads", "rm", id, "--data-dir", server.data_dir, status=2)
+    _, err = commands.run("uploads", command, id, "--data-dir", server.data_dir, status=2)
 
     assert "--yes" in err
     (upload,) = commands.uploads("ls", server=server)
     assert upload["state"] == "verified"
 
 
-@pytest.mark.parametrize("command", [["show"], ["rm", "--yes"]])
+def test_rewind_gives_up_nothing_that_is_stored(commands: Commands, server: ServerProcess) -> None:
+    (commands.folder / "one").write_text("one")
+    (sent,) = commands.put("one", creation_url(server))
+    id = sent["url"].rpartition("/")[2]
+    rewind = ("uploads", "rewind", "--yes", "--json", id, "--data-dir", server.data_dir)
+
+    out, err = commands.run(*rewind, status=1)
+    assert json.loads(out)["rewound"] is False
+    assert f"{server.data_dir} is in use" in err
+
+    assert server.stop() == 0
+    out, err = commands.run(*rewind, status=1)
+    assert json.loads(out) == {
+        "id": id,
+        "rewound": False,
+        "offset": None,
+        "given_up_bytes": 0,
+        "error": f"Upload {id} has no tail: every byte is in the store.",
+    }
+    (upload,) = commands.uploads("ls", server=server)
+    assert (upload["state"], upload["offset"]) == ("verified", 3)
+
+
+@pytest.mark.parametrize("command", [["show"], ["rm", "--yes"], ["rewind", "--yes"]])
 def test_an_upload_that_does_not_exist_is_named(
     command: list[str], commands: Commands, server: ServerProcess
 ) -> None:

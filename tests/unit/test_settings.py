@@ -11,11 +11,13 @@ from pydantic import ValidationError
 
 from tus_server.core.errors import SettingsInvalid
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER
-from tus_server.settings import Settings, load_settings, unknown_environment
+from tus_server.settings import Settings, idle_settings, load_settings, unknown_environment
 from tus_server.settings.table import settings_table
 
 REPOSITORY = Path(__file__).parents[2]
 MIB = 1024 * 1024
+POSTGRES = "postgresql://me:s3cret@db/tus"
+S3 = "s3://bucket/prefix"
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +48,10 @@ def test_nothing_needs_to_be_configured(tmp_path: Path) -> None:
     assert settings.origins == ("*",)
     assert settings.proxies == ()
     assert settings.buffer_bytes == 128 * MIB
-    assert settings.part_size_bytes == 32 * MIB
+    assert settings.part_size == 32 * MIB
+    assert not settings.uses_postgres
+    assert not settings.uses_s3
+    assert (settings.workers, settings.tail_policy, settings.node_name) == (1, "strict", None)
     assert settings.max_header_bytes == 32 * 1024
     assert settings.body_idle_timeout_s == 60.0
     assert (settings.durability, settings.downloads, settings.body_path) == (
@@ -191,8 +196,77 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ("state_url", "sqlite:///:memory:"),
         ("state_url", "sqlite://host/x.db"),
         ("state_url", "/x.db"),
-        ("state_url", "postgresql://db/tus"),
-        ("store_url", "s3://bucket"),
+        ("state_url", "postgresql://db/tus"),  # without an S3 store
+        ("state_url", "postgresql:me:secret"),
+        ("state_url", "postgresql+asyncpg://db/tus"),
+        ("state_url", "postgresql://d b/tus"),
+        ("state_url", "postgresql://db:port/tus"),
+        ("state_url", "postgresql://db/tus#x"),
+        ("state_url", "mysql://db/tus"),
+        ("state_listen_url", "sqlite:///x.db"),
+        ("state_pool_size", "0"),
+        ("state_connect_timeout_s", "0"),
+        ("state_timeout_s", "inf"),
+        ("state_retry_s", "-1"),
+        ("state_prepared", "maybe"),
+        ("migrate", "maybe"),
+        ("node_name", "Node"),
+        ("node_name", "a.b"),
+        ("node_name", "a" * 17),
+        ("workers", "0"),
+        ("workers", "many"),
+        ("workers", "2"),  # with SQLite
+        ("tail_policy", "lax"),
+        ("node_dead_after_s", "0"),
+        ("store_url", "s3://"),
+        ("store_url", "s3:bucket"),
+        ("store_url", "s3://b"),
+        ("store_url", "s3://bu cket"),
+        ("store_url", "s3://bu..cket"),
+        ("store_url", "s3:///prefix"),
+        ("store_url", "s3://bucket//prefix"),
+        ("store_url", "s3://bucket/a/../b"),
+        ("store_url", "s3://bucket/a b"),
+        ("store_url", "s3://bucket/a?x=y"),
+        ("store_url", "s3://bucket/" + "a/" * 300),
+        ("s3_endpoint_url", "s3.example.com"),
+        ("s3_path_style", "perhaps"),
+        ("s3_region", "a b"),
+        ("s3_key_template", ""),
+        ("s3_key_template", "{prefix}"),
+        ("s3_key_template", "{prefix}{id}{id}"),
+        ("s3_key_template", "{prefix}{id"),
+        ("s3_key_template", "{prefix}{id}/{filename}"),
+        ("s3_key_template", "{prefix}{id.x}"),
+        ("s3_key_template", "{prefix}{}{id}"),
+        ("s3_key_template", "{prefix}{id:>40}"),
+        ("s3_key_template", "{prefix}{id!r}"),
+        ("s3_key_template", "{prefix}/{id}"),
+        ("s3_key_template", "{date}/{prefix}{id}"),
+        ("s3_key_template", "/{id}"),
+        ("s3_key_template", "{prefix}a//{id}"),
+        ("s3_key_template", "{prefix}../{id}"),
+        ("s3_key_template", "{prefix}{id}/"),
+        ("s3_key_template", "{prefix}a b{id}"),
+        ("s3_checksum", "md5"),
+        ("s3_equal_parts", "perhaps"),
+        ("s3_parallel_parts", "0"),
+        ("s3_max_concurrency", "0"),
+        ("s3_connect_timeout_s", "0"),
+        ("s3_read_timeout_s", "nan"),
+        ("s3_timeout_s", "-1"),
+        ("s3_attempts", "0"),
+        ("s3_storage_class", "a b"),
+        ("s3_sse", "rot13"),
+        ("s3_sse_kms_key_id", "a b"),
+        ("s3_sse_kms_key_id", "key"),  # without KMS
+        ("s3_acl", "everybody"),
+        ("s3_tags", "a"),
+        ("s3_tags", "=b"),
+        ("s3_tags", "a=b,a=c"),
+        ("s3_tags", "a=<b>"),
+        ("s3_tags", ",".join(f"k{n}=v" for n in range(11))),
+        ("s3_presign_expires_s", "604801"),
         ("store_url", "file://host/x"),
         ("store_url", "file:"),
         ("store_url", "/x"),
@@ -216,6 +290,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ("max_header_bytes", "2 GiB"),
         ("durability", "none"),
         ("downloads", "yes"),
+        ("downloads", "redirect"),  # without S3
         ("body_path", "slow"),
         ("file_threads", "0"),
         ("log_format", "xml"),
@@ -234,7 +309,8 @@ def test_a_wrong_value_gets_one_sentence_with_name_value_and_remedy(
 
     sentence = refusal(**flags)
 
-    assert sentence.startswith(f"TUS_{name.upper()} is {value!r}")
+    shown = repr(value if len(value) <= 120 else value[:120] + "...").split("?")[0].rstrip("'\"")
+    assert sentence.startswith(f"TUS_{name.upper()} is {shown}")
     assert re.search(r": .*\w.*\.$", sentence)
     assert "\n" not in sentence
     if flags:
@@ -274,27 +350,193 @@ def test_a_file_that_cannot_be_read_is_refused(content: bytes | None, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("name", "url", "words"),
+    ("name", "url"),
     [
-        ("state_url", "postgresql://me:s3cret@db/tus?password=s3cret", "SQLite only"),
-        ("state_url", "postgres+asyncpg://me:s3/cr3et@db/tus", "SQLite only"),
-        ("store_url", "s3://key:s3cret@bucket", "local disk only"),
+        ("state_url", "postgresql://me:s3cret@db/tus?password=s3cret"),
+        ("state_url", "postgres://me:s3/cr3et@db/tus"),
+        ("state_url", "postgres://me:s3@cr3et@db/t@s"),
+        ("state_url", "postgres+asyncpg://me:s3cret@db/tus"),
+        ("state_url", "postgresql:me:s3cret@db/tus"),
+        ("state_listen_url", "postgres://me:s3/cr3et@db/tus"),
+        ("store_url", "s3://key:s3cret@bucket"),
+        ("s3_endpoint_url", "https://key:s3cret@minio"),
     ],
 )
-def test_services_of_other_versions_are_refused_without_showing_secrets(
-    name: str, url: str, words: str
-) -> None:
+def test_secrets_in_urls_are_not_shown(name: str, url: str) -> None:
     sentence = refusal(**{name: url})
 
-    assert words in sentence
-    assert "s3" not in sentence.replace("'s3://", "")
+    assert sentence.startswith(f"TUS_{name.upper()} is ")
+    assert not re.search("s3cret|cr3et", sentence)
 
 
-def test_secrets_are_not_shown_by_the_error_of_the_constructor() -> None:
+def test_secrets_are_not_shown_by_the_settings_and_errors_of_the_constructor() -> None:
     with pytest.raises(ValidationError) as caught:
-        Settings(state_url="postgresql://me:s3cret@db/tus")
+        Settings(state_url=POSTGRES)
+    settings = Settings(state_url=POSTGRES, state_listen_url=POSTGRES, store_url=S3)
 
     assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(settings) + str(settings)
+
+
+# --- Postgres, S3, several processes
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        POSTGRES,
+        "postgres://db",
+        "POSTGRESQL://me@db:5432/tus?sslmode=verify-full&application_name=a",
+        "postgresql://me:p%40s%2Fs@[::1]:5433/tus",
+        "postgresql:///tus?host=/run/postgresql",
+        "postgresql://me@a:1,b:2/tus",
+    ],
+)
+def test_the_state_can_be_in_postgres(url: str) -> None:
+    settings = load_settings(state_url=url, store_url=S3, workers="4")
+
+    assert settings.uses_postgres
+    assert settings.state_url == url
+    assert settings.workers == 4
+
+
+def test_a_wrong_sslmode_is_refused_with_the_right_ones() -> None:
+    sentence = refusal(state_url="postgresql://db/tus?sslmode=on", store_url=S3)
+
+    assert "verify-full" in sentence
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "prefix"),
+    [
+        ("s3://bucket", "bucket", ""),
+        ("s3://bucket/", "bucket", ""),
+        ("S3://my.bucket-1/a", "my.bucket-1", "a/"),
+        ("s3://Old_Bucket/a/b=c/", "Old_Bucket", "a/b=c/"),
+    ],
+)
+def test_the_store_can_be_a_bucket(url: str, bucket: str, prefix: str) -> None:
+    settings = load_settings(store_url=url)
+
+    assert settings.uses_s3
+    assert (settings.s3_bucket, settings.s3_prefix) == (bucket, prefix)
+
+
+@pytest.mark.parametrize(
+    ("store", "given", "size"),
+    [
+        ("file:x", None, 32 * MIB),
+        (S3, None, 8 * MIB),
+        (S3, "", 8 * MIB),
+        (S3, "64 MiB", 64 * MIB),
+        ("file:x", "2 MiB", 2 * MIB),
+    ],
+)
+def test_the_part_size_suits_the_store(
+    store: str, given: str | None, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if given is not None:
+        monkeypatch.setenv("TUS_PART_SIZE_BYTES", given)
+
+    assert load_settings(store_url=store).part_size == size
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{prefix}{id}",
+        "{id}",
+        "{prefix}{owner}/{date}/{id}",
+        "{prefix}{year}/{month}/{day}/{id}.bin",
+        "uploads-{id}",
+    ],
+)
+def test_keys_have_a_template(template: str) -> None:
+    assert load_settings(s3_key_template=template, store_url=S3).s3_key_template == template
+
+
+def test_a_field_that_keys_do_not_have_is_named() -> None:
+    assert refusal(s3_key_template="{filename}/{id}", store_url=S3) == (
+        "TUS_S3_KEY_TEMPLATE is '{filename}/{id}', by --s3-key-template: {filename} is no field of"
+        " a key; there are {prefix}, {id}, {owner}, {date}, {year}, {month}, {day}."
+    )
+
+
+def test_tags_are_given_as_s3_takes_them() -> None:
+    settings = load_settings(store_url=S3, s3_tags="team=a b, x = ,path=a/b:c")
+
+    assert settings.s3_tagging == "team=a+b&x=&path=a%2Fb%3Ac"
+    assert load_settings(store_url=S3).s3_tagging is None
+
+
+def test_words_of_s3_are_taken_in_any_case() -> None:
+    settings = load_settings(
+        store_url=S3, s3_sse="AWS:KMS", s3_sse_kms_key_id="k", s3_acl="Private", s3_path_style="yes"
+    )
+
+    assert (settings.s3_sse, settings.s3_acl, settings.s3_path_style) == (
+        "aws:kms",
+        "private",
+        True,
+    )
+    assert load_settings(store_url=S3, s3_sse="aes256").s3_sse == "AES256"
+
+
+@pytest.mark.parametrize(
+    ("flags", "start", "words"),
+    [
+        (
+            {"state_url": POSTGRES},
+            "TUS_STATE_URL is 'postgresql://***@db/tus', by --state-url: ",
+            "Postgres needs an S3 store, for another node could not read this one's disk; set ",
+        ),
+        (
+            {"workers": "2", "store_url": S3},
+            "TUS_WORKERS is '2', by --workers: ",
+            "with SQLite one process serves a data directory; give 1, ",
+        ),
+        (
+            {"part_size_bytes": "4 MiB", "store_url": S3},
+            "TUS_PART_SIZE_BYTES is '4194304', by --part-size-bytes: ",
+            "a part in S3 has at least 5 MiB; give 5 MiB to 5 GiB.",
+        ),
+        (
+            {"s3_sse": "AES256", "s3_sse_kms_key_id": "key", "store_url": S3},
+            "TUS_S3_SSE_KMS_KEY_ID is 'key', by --s3-sse-kms-key-id: ",
+            "a key needs TUS_S3_SSE=aws:kms; set that, or leave it out.",
+        ),
+        (
+            {"downloads": "redirect"},
+            "TUS_DOWNLOADS is 'redirect', by --downloads: ",
+            "there is no S3 store to redirect to; give proxy or off, ",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    flags: dict[str, str], start: str, words: str
+) -> None:
+    assert refusal(**flags).startswith(start + words)
+
+
+def test_each_clash_has_its_own_line() -> None:
+    lines = refusal(state_url=POSTGRES, downloads="redirect").splitlines()
+
+    assert [line.split()[0] for line in lines] == ["TUS_STATE_URL", "TUS_DOWNLOADS"]
+
+
+def test_settings_without_effect_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUS_S3_REGION", "eu-central-1")
+    monkeypatch.setenv("TUS_S3_ENDPOINT_URL", "")
+    monkeypatch.setenv("TUS_S3_CHECKSUM", "auto")
+    monkeypatch.setenv("TUS_TAIL_POLICY", "shared")
+    monkeypatch.setenv("TUS_STATE_POOL_SIZE", "5")
+
+    assert idle_settings(load_settings()) == [
+        "TUS_TAIL_POLICY has no effect: TUS_STORE_URL is no S3 store.",
+        "TUS_STATE_POOL_SIZE has no effect: TUS_STATE_URL is not Postgres.",
+        "TUS_S3_REGION has no effect: TUS_STORE_URL is no S3 store.",
+    ]
+    assert idle_settings(load_settings(state_url=POSTGRES, store_url=S3)) == []
 
 
 def test_credentials_need_named_origins() -> None:
@@ -325,7 +567,7 @@ def test_the_table_has_every_setting_with_default_and_meaning() -> None:
     assert rows["TUS_BUFFER_BYTES"].default == "`128 MiB`"
     assert rows["TUS_DATA_DIR"].default == "`./tus-data`"
     assert rows["TUS_BODY_IDLE_TIMEOUT_S"].default == "`60`"
-    assert rows["TUS_MAX_SIZE"].default == "2^53-1"
+    assert rows["TUS_PART_SIZE_BYTES"].default == "32 MiB on disk, 8 MiB on S3"
 
 
 def test_units_are_in_names_or_descriptions() -> None:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from tus_server.cli import uploads
+from tus_server.cli.doctor import doctor
+from tus_server.cli.migrate import migrate
 from tus_server.cli.output import EXIT_FAILED, EXIT_USAGE, complain
 from tus_server.cli.put import put
 from tus_server.cli.serve import serve
@@ -24,6 +26,8 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(put)
+app.command()(migrate)
+app.command()(doctor)
 app.add_typer(uploads.app, name="uploads")
 
 

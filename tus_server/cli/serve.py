@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from tus_server.core.errors import SettingsInvalid
-
 
 def serve(
     host: Annotated[
@@ -57,28 +55,33 @@ def serve(
         typer.Option(metavar="FILE", help="TOML file with settings. TUS_CONFIG"),
     ] = None,
     workers: Annotated[
-        int, typer.Option(metavar="N", help="Processes; this version has one per data dir.")
-    ] = 1,
+        str | None,
+        typer.Option(metavar="N", help="Processes, with Postgres and S3. TUS_WORKERS"),
+    ] = None,
+    migrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--migrate", help="Bring the tables in Postgres up to date first. TUS_MIGRATE"
+        ),
+    ] = None,
 ) -> None:
     """Run the server until it is told to stop (Ctrl-C, SIGTERM).
 
     Nothing needs to be configured: it listens on 127.0.0.1:8080, takes uploads at /files/ and
-    keeps them in ./tus-data. Every setting is also a variable TUS_* and a key in the TOML file;
+    keeps them in ./tus-data. With state in Postgres and files in S3 it takes several processes and
+    machines. Every setting is also a variable TUS_* and a key in the TOML file;
     flags win over variables, variables over the file.
     """
-    if workers != 1:
-        raise SettingsInvalid(
-            f"--workers {workers} is refused: with SQLite and local disk one process serves a "
-            "data directory; leave the flag out."
-        )
     import structlog
 
     from tus_server.logs import configure_logging
-    from tus_server.settings import load_settings, unknown_environment
+    from tus_server.settings import idle_settings, load_settings, unknown_environment
 
     # Numbers are text up to here, so that every wrong value gets the sentence of its setting.
     settings = load_settings(
         config,
+        workers=workers,
+        migrate=migrate,
         host=host,
         port=port,
         base_path=base_path,
@@ -92,9 +95,15 @@ def serve(
     )
     configure_logging(settings.log_format, settings.log_level)
     log = structlog.get_logger()
-    for sentence in unknown_environment():
+    for sentence in unknown_environment() + idle_settings(settings):
         log.warning(sentence)
 
-    from tus_server.app import run
+    if settings.workers == 1:
+        from tus_server.app import run
 
-    raise typer.Exit(run(settings))
+        raise typer.Exit(run(settings))
+
+    from tus_server.app import prepare, run_worker
+    from tus_server.supervisor import supervise
+
+    raise typer.Exit(supervise(settings, prepare=prepare, run_worker=run_worker))

@@ -4,7 +4,8 @@ from typing import Any
 
 from tus_server.cli.output import render_size, render_time
 from tus_server.core.errors import MalformedMetadata
-from tus_server.core.upload import Upload
+from tus_server.core.upload import Tail, Upload
+from tus_server.ports import StatusChange
 from tus_server.printable import printable
 from tus_server.wire.metadata import parse_metadata
 
@@ -16,6 +17,10 @@ def render_document(upload: Upload) -> dict[str, Any]:
         "protocol": upload.protocol.value,
         "offset": upload.offset,
         "length": upload.length,
+        "committed_bytes": upload.committed_bytes,
+        "tail": None if upload.tail is None else _tail_document(upload.tail),
+        "object_key": upload.object_key,
+        "multipart_id": upload.multipart_id,
         "created_at": upload.created_at.isoformat(),
         "state_on": upload.state_on.isoformat(),
         "owner": upload.owner,
@@ -33,6 +38,13 @@ def render_facts(upload: Upload) -> list[tuple[str, str]]:
         ("bytes", f"{upload.offset} of {'?' if upload.length is None else upload.length}"),
         ("created", f"{render_time(upload.created_at)} by {upload.protocol.value}"),
     ]
+    if upload.object_key is not None:
+        facts.append(("object", printable(upload.object_key)))
+    if upload.tail is not None:
+        facts += [
+            ("in the store", f"{upload.committed_bytes} bytes"),
+            ("tail", _render_tail(upload.tail)),
+        ]
     if upload.owner is not None:
         facts.append(("owner", printable(upload.owner)))
     if upload.error_code is not None:
@@ -40,6 +52,10 @@ def render_facts(upload: Upload) -> list[tuple[str, str]]:
         facts.append(("error", f"{printable(upload.error_code)} {message}"))
     facts += [(f"metadata {key}", printable(value)) for key, value in _metadata(upload).items()]
     return facts
+
+
+def render_change(change: StatusChange) -> dict[str, Any]:
+    return {"state": change.state.value, "at": change.at.isoformat(), "note": change.note}
 
 
 def render_received(upload: Upload) -> str:
@@ -53,6 +69,15 @@ def render_received(upload: Upload) -> str:
 def render_name(upload: Upload) -> str:
     metadata = _metadata(upload)
     return printable(metadata.get("filename") or metadata.get("name") or "")
+
+
+def _tail_document(tail: Tail) -> dict[str, Any]:
+    return {"length": tail.length, "generation": tail.generation, "node": tail.node}
+
+
+def _render_tail(tail: Tail) -> str:
+    place = "parked in the store" if tail.node is None else f"on the disk of node {tail.node}"
+    return f"{tail.length} bytes, generation {tail.generation}, {printable(place)}"
 
 
 def _metadata(upload: Upload) -> dict[str, str]:

@@ -2,5 +2,6 @@
 
 from tus_server.settings.load import load_settings, unknown_environment
 from tus_server.settings.model import Settings
+from tus_server.settings.together import idle_settings
 
-__all__ = ["Settings", "load_settings", "unknown_environment"]
+__all__ = ["Settings", "idle_settings", "load_settings", "unknown_environment"]

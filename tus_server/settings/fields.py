@@ -1,11 +1,20 @@
 """How a setting is declared: its variable, and the words it carries beside type and default."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
+from pydantic_settings import NoDecode
+
+from tus_server.settings import values
 
 PREFIX: Final = "TUS_"
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+WORD: Final = BeforeValidator(values.fold_case)
+OPTIONAL: Final = BeforeValidator(values.blank_is_unset)
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.split_list)]
 
 
 def setting(
@@ -17,6 +26,18 @@ def setting(
     """
     extra: dict[str, Any] = {"expects": expects, "shown": shown}
     return Field(default=default, description=description, json_schema_extra=extra, **limits)
+
+
+def seconds(description: str, *, default: float, zero: bool = False) -> Any:
+    """Declare a time in seconds; zero: 0 has a meaning."""
+    expects = f"give a number of seconds{', at least' if zero else ' above'} 0"
+    limits: dict[str, Any] = {"ge": 0} if zero else {"gt": 0}
+    return setting(description, expects, default=default, allow_inf_nan=False, **limits)
+
+
+def count(description: str, *, default: int, most: int) -> Any:
+    """Declare a number from 1 to `most`."""
+    return setting(description, f"give a number from 1 to {most}", default=default, ge=1, le=most)
 
 
 def variable(name: str) -> str:

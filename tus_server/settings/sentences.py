@@ -30,6 +30,8 @@ def _render_given(value: object) -> str:
     if "://" in text:
         text = re.sub(r"(?s)//.*@", "//***@", text)
         text = re.sub(r"(?s)\?.*", "?***", text)
+    elif re.search(r":.*@", text):  # a URL without its slashes
+        text = re.sub(r"(?s).*@", "***@", text)
     if len(text) > _MAX_SHOWN_CHARS:
         text = text[:_MAX_SHOWN_CHARS] + "..."
     return repr(text)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
-from tus_server.settings.fields import find_shown, variable
-from tus_server.settings.model import KIB, MIB, Settings
+from tus_server.settings.fields import KIB, MIB, find_shown, variable
+from tus_server.settings.model import Settings
 
 
 class SettingRow(NamedTuple):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from tus_server.core.errors import SettingsInvalid
 from tus_server.wire.cors import Origins
@@ -38,7 +38,7 @@ def blank_is_unset(value: object) -> object:
 
 def parse_path(value: object) -> object:
     # Neither env files nor TOML know a shell's ~.
-    return Path(_checked_path(value)).expanduser() if isinstance(value, str) else value
+    return Path(checked_path(value)).expanduser() if isinstance(value, str) else value
 
 
 def parse_host(host: str) -> str:
@@ -57,7 +57,7 @@ def parse_base_path(path: str) -> str:
     return path
 
 
-def parse_public_url(url: str) -> str:
+def parse_web_url(url: str) -> str:
     parts = urlsplit(url.strip())
     plain = not ("@" in parts.netloc or "?" in url or "#" in url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or not plain:
@@ -75,48 +75,14 @@ def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return _check_by(Origins, origins)
 
 
-def parse_sqlite_url(url: str) -> Path:
-    """Give the file; three slashes are relative to the working directory, four absolute."""
-    scheme = url.strip().partition(":")[0].lower()
-    if scheme.partition("+")[0] in ("postgres", "postgresql"):
-        raise Unfit(
-            "this version keeps its state in SQLite only; leave the setting out, or give "
-            "sqlite:////absolute/path.db"
-        )
-    match = re.fullmatch(r"sqlite:///([^?#]*[^?#/])", url.strip(), re.IGNORECASE)
-    if match is None or match[1] == ":memory:":
+def check_node_name(name: str) -> str:
+    # An id ends with it, and ids of other forms name no upload.
+    if not re.fullmatch(r"[a-z0-9-]{1,16}", name.strip(), re.ASCII):
         raise ValueError
-    return Path(_checked_path(unquote(match[1])))
+    return name.strip()
 
 
-def check_sqlite_url(url: str) -> str:
-    parse_sqlite_url(url)
-    return url
-
-
-def parse_file_url(url: str) -> Path:
-    """Give the folder; file:relative is relative to the working directory."""
-    scheme, _, place = url.strip().partition(":")
-    if scheme.lower() in ("s3", "s3+http", "s3+https"):
-        raise Unfit(
-            "this version keeps files on local disk only; leave the setting out, or give "
-            "file:///absolute/folder"
-        )
-    if scheme.lower() != "file" or re.search(r"[?#]", place):
-        raise ValueError
-    if place.startswith("//"):
-        place = place[2:]
-        if not place.startswith("/"):  # file://host/path
-            raise ValueError
-    return Path(_checked_path(unquote(place)))
-
-
-def check_file_url(url: str) -> str:
-    parse_file_url(url)
-    return url
-
-
-def _checked_path(path: str) -> str:
+def checked_path(path: str) -> str:
     if not path.strip() or "\0" in path:
         raise ValueError
     return path

@@ -1,0 +1,159 @@
+"""The ASGI application: opened by its lifespan, or by its first request.
+
+Everything is opened on one AsyncExitStack, in this order: lock of the data directory, state,
+objects; then what a crash left on this disk is cleaned up, and only then is the first request
+answered.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from starlette.applications import Starlette
+
+from tus_server.app.opening import Opened, Prepared, open_engine
+from tus_server.authorizers import AllowAll
+from tus_server.engine.engine import Engine
+from tus_server.engine.recover import recover, recovery_loop
+from tus_server.engine.sweep import sweep_loop
+from tus_server.http.asgi import AsgiOptions, UploadsAsgi
+from tus_server.http.body import Receive
+from tus_server.http.exchange import Scope, Send
+from tus_server.http.ops import ops_app
+from tus_server.http.tus import TusHandler, TusOptions
+from tus_server.logs import log_through_standard_library
+from tus_server.ports import Authorizer
+from tus_server.settings import Settings
+from tus_server.wire.cors import Origins
+from tus_server.wire.forwarded import TrustedProxies
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    opened: Opened
+    asgi: UploadsAsgi
+
+
+class App:
+    """The ASGI application; mount it, or serve it.
+
+    Inside another application give `lifespan` to that one, since a mounted application gets no
+    lifespan events of its own; without that it opens on its first request, and what runs when
+    the process ends is not stored before it ends.
+    """
+
+    def __init__(
+        self, settings: Settings, authorizer: Authorizer, prepared: Prepared | None = None
+    ) -> None:
+        """prepared: what a supervisor, who holds the lock of the data directory, has found out."""
+        if not structlog.is_configured():
+            log_through_standard_library()
+        self._settings = settings
+        self._authorizer = authorizer
+        self._prepared = prepared
+        self._running: _Running | None = None
+        self._opening = asyncio.Lock()
+        self._late = AsyncExitStack()
+        self._outer = Starlette(lifespan=self.lifespan)
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Open everything, and on leaving store what has arrived and close.
+
+        Raises: DataDirInUse, DataDirUnusable, NodeNameTaken, SchemaMismatch, SettingsInvalid,
+        StateUnavailable, StoreUnavailable.
+        """
+        async with AsyncExitStack() as stack:
+            running = await self._open(stack)
+            try:
+                yield
+            finally:
+                engine = running.opened.engine
+                engine.let_go()
+                if not await engine.drain(self._settings.shutdown_timeout_s):
+                    log.warning("shutdown.requests_left", count=engine.leases.held)
+                self._running = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._outer(scope, receive, send)
+        elif scope["type"] == "http":
+            running = self._running or await self._open_late()
+            await running.asgi(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, while the application is open."""
+        assert self._running is not None, "the application is not open"
+        return self._running.opened.engine
+
+    def announce(self, url: str | None) -> None:
+        """Tell the commands on this machine where the server is, if that is ours to tell."""
+        if self._running is not None and self._running.opened.data_dir is not None:
+            self._running.opened.data_dir.announce(url)
+
+    async def _open_late(self) -> _Running:
+        async with self._opening:
+            if self._running is None:
+                log.warning("app.opened_late", hint="give App.lifespan to the outer application")
+                await self._open(self._late)
+            assert self._running is not None
+            return self._running
+
+    async def _open(self, stack: AsyncExitStack) -> _Running:
+        settings = self._settings
+        opened = await open_engine(settings, self._authorizer, stack, prepared=self._prepared)
+        engine = opened.engine
+        if not settings.uses_s3:
+            # A disk has bytes behind the offsets; nobody else can be at work on it.
+            await recover(engine, receiving=True)
+        loops = [engine.leases.keep(), recovery_loop(engine)]
+        if opened.tail_files is not None:
+            loops.append(sweep_loop(engine, opened.tail_files))
+        for loop in loops:
+            task = asyncio.create_task(loop)
+            stack.callback(task.cancel)
+        self._running = _Running(opened, _build_asgi(settings, engine))
+        return self._running
+
+
+def create_app(settings: Settings | None = None, *, authorizer: Authorizer | None = None) -> App:
+    """Make the ASGI application; nothing is opened before its lifespan.
+
+    settings None: from the environment and the TOML file. Raises: SettingsInvalid.
+    """
+    if settings is None:
+        from tus_server.settings import load_settings
+
+        settings = load_settings()
+    return App(settings, authorizer or AllowAll())
+
+
+def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:
+    tus = TusHandler(
+        engine,
+        TusOptions(
+            max_header_bytes=settings.max_header_bytes,
+            downloads=settings.downloads != "off",
+            redirects=settings.downloads == "redirect",
+            public_url=settings.public_url,
+            proxies=TrustedProxies(settings.proxies),
+        ),
+    )
+    return UploadsAsgi(
+        tus,
+        ops_app(engine, settings.base_path),
+        AsgiOptions(
+            base_path=settings.base_path,
+            origins=Origins(settings.origins),
+            credentials=settings.cors_credentials,
+            body_idle_timeout_s=settings.body_idle_timeout_s,
+            fast_bodies=settings.body_path != "plain",
+        ),
+    )

@@ -1,0 +1,49 @@
+"""Settings that do not go together, and settings that have no effect beside the others."""
+
+from typing import TYPE_CHECKING, Final
+
+from tus_server.settings.fields import MIB, variable
+
+if TYPE_CHECKING:
+    from tus_server.settings.model import Settings
+
+# S3 has it so for every part but the last.
+MIN_S3_PART_SIZE: Final = 5 * MIB
+
+
+def find_clashes(settings: "Settings") -> dict[str, str]:
+    """Give for each setting that others make wrong the end of the sentence about it."""
+    found = {}
+    if settings.uses_postgres and not settings.uses_s3:
+        found["state_url"] = (
+            "Postgres needs an S3 store, for another node could not read this one's disk; set"
+            " TUS_STORE_URL to s3://bucket/prefix"
+        )
+    if settings.workers > 1 and not settings.uses_postgres:
+        found["workers"] = (
+            "with SQLite one process serves a data directory; give 1, or set TUS_STATE_URL to a"
+            " postgresql:// URL and TUS_STORE_URL to s3://bucket/prefix"
+        )
+    if settings.uses_s3 and settings.part_size < MIN_S3_PART_SIZE:
+        found["part_size_bytes"] = "a part in S3 has at least 5 MiB; give 5 MiB to 5 GiB"
+    if settings.s3_sse_kms_key_id and settings.s3_sse in (None, "AES256"):
+        found["s3_sse_kms_key_id"] = "a key needs TUS_S3_SSE=aws:kms; set that, or leave it out"
+    if settings.downloads == "redirect" and not settings.uses_s3:
+        found["downloads"] = (
+            "there is no S3 store to redirect to; give proxy or off, or set TUS_STORE_URL to"
+            " s3://bucket/prefix"
+        )
+    return found
+
+
+def idle_settings(settings: "Settings") -> list[str]:
+    """Give a sentence for each setting that was given and has no effect: likely a slip."""
+    sentences = []
+    for name, field in type(settings).model_fields.items():
+        if name not in settings.model_fields_set or getattr(settings, name) == field.default:
+            continue
+        if not settings.uses_s3 and (name.startswith("s3_") or name == "tail_policy"):
+            sentences.append(f"{variable(name)} has no effect: TUS_STORE_URL is no S3 store.")
+        elif not settings.uses_postgres and name.startswith("state_") and name != "state_url":
+            sentences.append(f"{variable(name)} has no effect: TUS_STATE_URL is not Postgres.")
+    return sentences
