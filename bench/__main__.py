@@ -7,11 +7,13 @@ import os
 import resource
 import signal
 import sys
+from contextlib import closing
 
 from rich.console import Console
 from rich.markup import escape
 
-from bench.catalogue import OURS, REGISTRY_PEERS, ours
+from bench.catalogue import SERVERS
+from bench.database import Database
 from bench.folder import NoRoom, upload_folder
 from bench.install import CannotInstall
 from bench.options import Options, parse_options
@@ -41,51 +43,51 @@ def main() -> int:
         results = _measure(console, options)
     console.print()
     for name, summaries in results.items():
-        print_row(console, BY_NAME[name], summaries, options.ours)
+        print_row(console, BY_NAME[name], summaries, options.ours[name])
     if options.json_file is not None:
         document = to_document(results, options.ours)
         options.json_file.write_text(json.dumps(document, indent=2) + "\n")
     broken = [
-        name
+        f"{name} on {server}"
         for name, summaries in results.items()
-        if options.ours in summaries and not summaries[options.ours].is_correct
+        for server in (*BY_NAME[name].ours, options.ours[name])
+        if server in summaries and not summaries[server].is_correct
     ]
     if broken:
-        console.print(f"[red]not run correctly on {options.ours}: {', '.join(broken)}[/red]")
+        console.print(f"[red]not run correctly: {', '.join(dict.fromkeys(broken))}[/red]")
     return 1 if broken else 0
 
 
 def _measure(console: Console, options: Options) -> Results:
     """Get the servers, say what is special about this bench, and run it."""
-    servers = _prepare(console, options)
-    if not servers:
-        sys.exit("no server to measure")
-    _tell_settings(console)
-    if options.sizes is QUICK:
-        console.print("[yellow]quick: rows are far smaller than their titles say[/yellow]")
-    try:
-        with upload_folder(options.folder, options.sizes.room_bytes) as folder:
-            console.print(f"uploads go to {escape(str(folder.parent))}\n")
-            return run_all(console, servers, options, folder)
-    except NoRoom as exc:
-        sys.exit(f"{exc}; choose another folder with --dir")
+    with closing(Database()) as database:
+        servers = _prepare(console, options, database)
+        if not servers:
+            sys.exit("no server to measure")
+        _tell_settings(console)
+        if options.sizes is QUICK:
+            console.print("[yellow]quick: rows are far smaller than their titles say[/yellow]")
+        try:
+            with upload_folder(options.folder, options.sizes.room_bytes) as folder:
+                console.print(f"uploads go to {escape(str(folder.parent))}\n")
+                return run_all(console, servers, options, folder)
+        except NoRoom as exc:
+            sys.exit(f"{exc}; choose another folder with --dir")
 
 
-def _prepare(console: Console, options: Options) -> list[Server]:
+def _prepare(console: Console, options: Options, database: Database) -> list[Server]:
     """The chosen servers, peers installed; one that cannot be had is named and left out."""
     externals = {peer.name: peer for peer in options.externals}
     servers: list[Server] = []
     for name in options.names:
-        if name == OURS:
-            servers.append(ours())
-        elif name in externals:
+        if name in externals:
             servers.append(externals[name])
-        else:
-            try:
-                with console.status(f"installing {name}, the first time only"):
-                    servers.append(REGISTRY_PEERS[name]())
-            except CannotInstall as exc:
-                console.print(f"[bold red]SKIPPED {escape(name)}: {escape(str(exc))}[/bold red]")
+            continue
+        try:
+            with console.status(f"installing what {name} needs, the first time only"):
+                servers.append(SERVERS[name](database))
+        except CannotInstall as exc:
+            console.print(f"[bold red]SKIPPED {escape(name)}: {escape(str(exc))}[/bold red]")
     return servers
 
 

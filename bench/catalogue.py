@@ -6,13 +6,28 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.install import APPS, install_tus_node, install_tuspyserver
-from bench.servers import ExternalServer, Launch, StartedServer
+from bench.database import Database
+from bench.install import (
+    APPS,
+    TUSD,
+    install_go_program,
+    install_tus_node,
+    install_tus_node_s3,
+    install_tuspyserver,
+)
+from bench.row import Mode
+from bench.s3_places import S3Place, install_real_place
+from bench.s3_rows import COUNTED, PAIR, PEER, REAL, SINK
+from bench.s3_servers import OurS3Server, S3Peer
+from bench.servers import ExternalServer, Launch, Server, StartedServer
 
 OURS = "ours"
 
+# Makes a server, installing it if need be. Raises: CannotInstall.
+Make = Callable[[Database], Server]
 
-def ours() -> StartedServer:
+
+def ours(_: Database) -> Server:
     """tus_server as a newcomer runs it: fsync and SQLite synchronous=FULL are its defaults.
 
     It logs as little as the peers do: warnings.
@@ -33,11 +48,29 @@ def ours() -> StartedServer:
     return StartedServer(OURS, launch)
 
 
-def tuspyserver() -> StartedServer:
-    """tuspyserver under uvicorn with uvloop and httptools. It does not fsync.
+def ours_s3(database: Database) -> Server:
+    """Ours with a real S3 server."""
+    install_real_place()
+    return OurS3Server(name=REAL, database=database)
 
-    Raises: CannotInstall.
-    """
+
+def ours_s3_sink(database: Database) -> Server:
+    """Ours with a sink, to see what it costs itself."""
+    return OurS3Server(name=SINK, database=database, sink=True)
+
+
+def ours_s3_nodes(database: Database) -> Server:
+    """Ours on two nodes."""
+    return OurS3Server(name=PAIR, database=database, sink=True, nodes=2)
+
+
+def ours_s3_counted(database: Database) -> Server:
+    """Ours with a sink, and a relay before Postgres."""
+    return OurS3Server(name=COUNTED, database=database, counted=True)
+
+
+def tuspyserver(_: Database) -> Server:
+    """tuspyserver under uvicorn with uvloop and httptools. It does not fsync."""
     python = install_tuspyserver()
 
     def launch(port: int, files: Path) -> Launch:
@@ -51,11 +84,8 @@ def tuspyserver() -> StartedServer:
     return StartedServer("tuspyserver", launch)
 
 
-def tus_node() -> StartedServer:
-    """@tus/server with its file store. It does not fsync.
-
-    Raises: CannotInstall.
-    """
+def tus_node(_: Database) -> Server:
+    """@tus/server with its file store. It does not fsync."""
     script = install_tus_node()
 
     def launch(port: int, files: Path) -> Launch:
@@ -67,22 +97,69 @@ def tus_node() -> StartedServer:
     return StartedServer("@tus/server", launch)
 
 
-# Making one installs it if need be.
-REGISTRY_PEERS: dict[str, Callable[[], StartedServer]] = {
+def tus_node_s3(_: Database) -> Server:
+    """@tus/server with @tus/s3-store. Its state is in memory and S3 alone."""
+    install_real_place()
+    script = install_tus_node_s3()
+
+    def launch(port: int, place: S3Place) -> Launch:
+        return Launch(
+            command=["node", str(script)],
+            environment={
+                "BENCH_PORT": str(port),
+                "BENCH_S3_ENDPOINT": place.endpoint,
+                "BENCH_S3_BUCKET": place.bucket,
+            },
+        )
+
+    return S3Peer(PEER, launch)
+
+
+def tusd_s3(_: Database) -> Server:
+    """tusd with S3. Its locks are in memory."""
+    install_real_place()
+    binary = install_go_program(TUSD)
+
+    def launch(port: int, place: S3Place) -> Launch:
+        listen = ["-host", "127.0.0.1", "-port", str(port), "-base-path", "/files/"]
+        s3 = ["-s3-bucket", place.bucket, "-s3-endpoint", place.endpoint]
+        quiet = ["-verbose=false", "-expose-metrics=false"]
+        return Launch(command=[str(binary), *listen, *s3, *quiet])
+
+    return S3Peer("tusd-s3", launch)
+
+
+# In the order of the table.
+DISK_SERVERS: dict[str, Make] = {
+    OURS: ours,
     "tuspyserver": tuspyserver,
     "@tus/server": tus_node,
+}
+S3_SERVERS: dict[str, Make] = {
+    REAL: ours_s3,
+    SINK: ours_s3_sink,
+    PAIR: ours_s3_nodes,
+    COUNTED: ours_s3_counted,
+    PEER: tus_node_s3,
+    "tusd-s3": tusd_s3,
+}
+SERVERS = {**DISK_SERVERS, **S3_SERVERS}
+MODES = {
+    **dict.fromkeys(DISK_SERVERS, Mode.DISK),
+    **dict.fromkeys(S3_SERVERS, Mode.S3),
 }
 
 
 def external(text: str) -> ExternalServer:
-    """A running peer from NAME=URL or NAME=URL@PID.
+    """A running peer from NAME=URL or NAME=URL@PID; it keeps uploads in S3 if it is named so.
 
     Raises: ValueError.
     """
     name, equals, url = text.partition("=")
     if not name or not equals or not url.startswith("http://"):
         raise ValueError(f"not NAME=http://... : {text}")
+    mode = Mode.S3 if name.endswith("-s3") else Mode.DISK
     address, at, pid = url.rpartition("@")
     if at and pid.isdigit():
-        return ExternalServer(name, address, int(pid))
-    return ExternalServer(name, url, None)
+        return ExternalServer(name, address, int(pid), mode)
+    return ExternalServer(name, url, None, mode)

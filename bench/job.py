@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.sizes import Sizes
 
@@ -14,7 +14,7 @@ class Job:
     """One run of one row against the tus creation endpoint at url.
 
     pid is the server's process, when its CPU can be read. delete_after asks for a DELETE of every
-    upload the row created, for servers whose folder the bench does not own.
+    upload the row created, for servers whose folder the bench does not own. The rest: see Endpoint.
     """
 
     row: str
@@ -22,6 +22,9 @@ class Job:
     pid: int | None
     delete_after: bool
     sizes: Sizes
+    other_url: str | None = None
+    counts_url: str | None = None
+    state_port: int | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -37,7 +40,7 @@ class Outcome:
     """What one run measured, in the units of its Row.
 
     load_cpu is the generator's own use of one core, 0 to 1. faults are wrong answers that left a
-    figure to show; with an error there is none.
+    figure to show; with an error there is none. counts are figures beside the figure, by name.
     """
 
     figure: float | None = None
@@ -45,6 +48,7 @@ class Outcome:
     load_cpu: float | None = None
     peak_rss_mib: float | None = None
     faults: tuple[str, ...] = ()
+    counts: dict[str, float] = field(default_factory=dict)
     error: str | None = None
 
     def to_json(self) -> str:

@@ -6,24 +6,32 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.catalogue import OURS, REGISTRY_PEERS, external
+from bench.catalogue import MODES, OURS, SERVERS, external
+from bench.row import Row
 from bench.rows import ROWS
 from bench.servers import ExternalServer
 from bench.sizes import FULL, QUICK, Sizes
 
+_OUR_NAMES = frozenset(name for row in ROWS for name in row.ours)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to run. names are the servers, in order; ours is the one the ratios are about."""
+    """What to run. servers are their names by row, in order; ours are those of the ratios."""
 
-    names: tuple[str, ...]
+    servers: dict[str, tuple[str, ...]]
+    ours: dict[str, str]
     externals: tuple[ExternalServer, ...]
     rows: tuple[str, ...]
     runs: int
     folder: Path | None
     json_file: Path | None
     sizes: Sizes
-    ours: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every server that any of the rows needs, once."""
+        return tuple(dict.fromkeys(name for names in self.servers.values() for name in names))
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -39,7 +47,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         type=_external,
         metavar="NAME=URL[@PID]",
         help="a running tus server to compare with: its creation URL and, to read its CPU and "
-        "memory, its process id; may be repeated",
+        "memory, its process id; one whose name ends in -s3 gets the S3 rows; may be repeated",
     )
     parser.add_argument(
         "--rows",
@@ -52,8 +60,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--only",
         action="append",
         metavar="NAME",
-        help=f"run this server only, may be repeated: {OURS}, {', '.join(REGISTRY_PEERS)} or a "
-        "--peer's name",
+        help=f"run this server only, may be repeated: {', '.join(SERVERS)} or a --peer's name",
     )
     parser.add_argument(
         "--runs", type=_positive, default=3, metavar="N", help="runs of each row, default 3"
@@ -70,23 +77,39 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--quick", action="store_true", help="tiny rows, to see that everything works"
     )
     # For work on the bench itself: another server plays ours.
-    parser.add_argument("--ours", default=OURS, help=argparse.SUPPRESS)
+    parser.add_argument("--ours", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    known = [OURS, *REGISTRY_PEERS, *(peer.name for peer in given.peer)]
-    if len(set(known)) < len(known):
+    modes = {**MODES, **{peer.name: peer.mode for peer in given.peer}}
+    if len(modes) < len(MODES) + len(given.peer):
         parser.error("two servers have the same name")
-    for name in [*(given.only or []), given.ours]:
-        if name not in known:
-            parser.error(f"no server is called {name}; there are {', '.join(known)}")
+    for name in [*(given.only or []), given.ours or OURS]:
+        if name not in modes:
+            parser.error(f"no server is called {name}; there are {', '.join(modes)}")
+    rows = [row for row in ROWS if not given.rows or row.name in given.rows]
+
+    def takes_part(name: str, row: Row) -> bool:
+        if given.only and name not in given.only:
+            return False
+        if modes[name] is not row.mode:
+            return False
+        is_peer = name not in _OUR_NAMES and not row.alone
+        return is_peer or name in row.ours or bool(name == given.ours)
+
+    servers = {row.name: tuple(name for name in modes if takes_part(name, row)) for row in rows}
+    if not any(servers.values()):
+        parser.error("none of these servers runs any of these rows")
     return Options(
-        names=tuple(name for name in known if not given.only or name in given.only),
+        servers={name: names for name, names in servers.items() if names},
+        ours={
+            row.name: given.ours if modes.get(given.ours) == row.mode else row.ours[0]
+            for row in rows
+        },
         externals=tuple(given.peer),
-        rows=tuple(row.name for row in ROWS if not given.rows or row.name in given.rows),
+        rows=tuple(row.name for row in rows if servers[row.name]),
         runs=given.runs,
         folder=given.dir,
         json_file=given.json,
         sizes=QUICK if given.quick else FULL,
-        ours=given.ours,
     )
 
 

@@ -1,4 +1,4 @@
-"""Readings from /proc: CPU time and resident memory of a process tree, unread socket bytes."""
+"""Readings from /proc: CPU time and memory of a process tree, sockets."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def unread_bytes(port: int) -> int:
             if fields[3] in (_ESTABLISHED, _CLOSE_WAIT) and int(fields[1][-4:], 16) == port:
                 unread += int(fields[4].partition(":")[2], 16)
     return unread
+
+
+def connections_to(port: int) -> int:
+    """How many connections to local port are open on the client's side, IPv4."""
+    with (_PROC / "net" / "tcp").open() as table:
+        next(table)
+        return sum(
+            fields[3] == _ESTABLISHED and int(fields[2][-4:], 16) == port
+            for fields in map(str.split, table)
+        )
 
 
 def _tree(pid: int) -> list[int]:

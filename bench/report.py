@@ -7,26 +7,30 @@ import os
 import platform
 from collections.abc import Mapping
 
-from bench.rows import BY_NAME, Row
+from bench.row import Row
+from bench.rows import BY_NAME
 from bench.summary import Results, Spread, Summary, reached
 
 
-def to_document(results: Results, ours: str) -> dict[str, object]:
-    """A JSON-ready document of results; units are those of the table."""
+def to_document(results: Results, ours: Mapping[str, str]) -> dict[str, object]:
+    """A JSON-ready document of results; units are those of the table.
+
+    ours: which server of ours the ratios of a row are about, by row.
+    """
     return {
         "machine": {
             "cpus": os.cpu_count(),
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
             "python": platform.python_version(),
         },
-        "ours": ours,
-        "rows": {name: _row(BY_NAME[name], found, ours) for name, found in results.items()},
+        "rows": {name: _row(BY_NAME[name], found, ours[name]) for name, found in results.items()},
     }
 
 
 def _row(row: Row, summaries: Mapping[str, Summary], ours: str) -> dict[str, object]:
     return {
         "title": row.title,
+        "ours": ours,
         "figure_unit": row.figure_unit,
         "cpu_unit": row.cpu_unit,
         "servers": {name: _server(summary) for name, summary in summaries.items()},
@@ -40,6 +44,7 @@ def _server(summary: Summary) -> dict[str, object]:
         "cpu": _spread(summary.cpu),
         "peak_rss_mib": _spread(summary.peak_rss_mib),
         "load_cpu": _spread(summary.load_cpu),
+        "counts": summary.counts,
         "runs": [dataclasses.asdict(outcome) for outcome in summary.outcomes],
     }
 
@@ -49,12 +54,9 @@ def _spread(spread: Spread | None) -> dict[str, float] | None:
 
 
 def _targets(row: Row, summaries: Mapping[str, Summary], ours: str) -> list[dict[str, object]]:
-    own = summaries.get(ours)
-    if own is None:
-        return []
     found: list[dict[str, object]] = []
     for target in row.targets:
-        value = reached(target, own, summaries.get(target.peer) if target.peer else None)
+        value = reached(target, summaries, ours)
         met = None if value is None else target.is_met(value)
         found.append({"target": target.text, "value": value, "met": met})
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench import proc
 from bench.folder import touch_memory
 from bench.job import Job, Outcome
-from bench.rows import Row
+from bench.row import Mode, Row
 from bench.servers import REPOSITORY, Endpoint, Server
 from bench.sizes import Sizes
 
@@ -30,9 +30,21 @@ def run_once(server: Server, row: Row, sizes: Sizes, parent: Path) -> Outcome:
         prefix="run-", dir=parent, ignore_cleanup_errors=True
     ) as folder:
         if row.is_bulk:
-            touch_memory(Path(folder), sizes.big_bytes)
+            # An S3 server has everything twice for a while, as parts and as an object.
+            copies = 2 if row.mode is Mode.S3 else 1
+            touch_memory(Path(folder), sizes.big_bytes * copies)
         with server.running(Path(folder)) as endpoint:
-            return _load(endpoint, row, sizes)
+            outcome = _load(endpoint, row, sizes)
+        if outcome.error is None:
+            return outcome
+        return dataclasses.replace(outcome, error=outcome.error + _last_words(Path(folder)))
+
+
+def _last_words(folder: Path) -> str:
+    """How the logs of our servers or the peer end, on a line each; they are about to go."""
+    logs = [*folder.glob("server.log"), *sorted(folder.glob("node-*.log"))]
+    ends = [(log.stem, log.read_text(errors="replace").splitlines()[-1:]) for log in logs]
+    return "".join(f"\n  {stem}: {lines[0]}" for stem, lines in ends if lines)
 
 
 def _load(endpoint: Endpoint, row: Row, sizes: Sizes) -> Outcome:
@@ -43,6 +55,9 @@ def _load(endpoint: Endpoint, row: Row, sizes: Sizes) -> Outcome:
         pid=endpoint.pid,
         delete_after=not endpoint.owns_folder,
         sizes=sizes,
+        other_url=endpoint.other_url,
+        counts_url=endpoint.counts_url,
+        state_port=endpoint.state_port,
     )
     with subprocess.Popen(
         [sys.executable, "-m", "bench.load"],
@@ -69,6 +84,6 @@ def _load(endpoint: Endpoint, row: Row, sizes: Sizes) -> Outcome:
     if not answer:
         return Outcome(error="the load generator failed, see its message above")
     outcome = dataclasses.replace(Outcome.from_json(answer), peak_rss_mib=peak_mib or None)
-    if row.name == "slow" and outcome.error is None:
+    if row.of_memory and outcome.error is None:
         return dataclasses.replace(outcome, figure=outcome.peak_rss_mib)
     return outcome

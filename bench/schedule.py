@@ -9,7 +9,8 @@ from rich.markup import escape
 
 from bench.job import Outcome
 from bench.options import Options
-from bench.rows import BY_NAME, Row
+from bench.row import Mode, Row
+from bench.rows import BY_NAME
 from bench.runner import run_once
 from bench.servers import CannotStart, Server
 from bench.summary import Results, Summary
@@ -23,24 +24,31 @@ def run_all(console: Console, servers: list[Server], options: Options, folder: P
     down: dict[str, str] = {}
     results: dict[str, dict[str, Summary]] = {}
     for row in map(BY_NAME.__getitem__, options.rows):
-        outcomes: dict[str, list[Outcome]] = {server.name: [] for server in servers}
+        turns = [server for server in servers if server.name in options.servers[row.name]]
+        outcomes: dict[str, list[Outcome]] = {server.name: [] for server in turns}
         # Servers take turns within a row, so that the machine's drift hits all alike.
         for run in range(1, options.runs + 1):
-            for server in servers:
+            for server in turns:
                 if server.name in down:
                     outcomes[server.name].append(Outcome(error=down[server.name]))
                     continue
                 try:
                     outcome = run_once(server, row, options.sizes, folder)
+                    is_s3_peer = row.mode is Mode.S3 and server.name not in row.ours
+                    if outcome.error is not None and is_s3_peer:
+                        # A peer may trip over a connection its S3 server has just closed.
+                        console.print(f"again: {escape(server.name)}: {escape(outcome.error)}")
+                        outcome = run_once(server, row, options.sizes, folder)
                 except CannotStart as exc:
                     # The whole log once, here; the table gets its last line.
                     console.print(f"[bold red]{escape(str(exc))}[/bold red]")
                     down[server.name] = f"did not start: {str(exc).splitlines()[-1]}"
                     outcome = Outcome(error=down[server.name])
                 outcomes[server.name].append(outcome)
-                label = f"{row.name:14} {run}/{options.runs} {server.name:14}"
+                label = f"{row.name:14} {run}/{options.runs} {server.name:15}"
                 console.print(f"{escape(label)} {_describe(row, outcome)}")
-        results[row.name] = {name: Summary(tuple(runs)) for name, runs in outcomes.items()}
+        if outcomes:
+            results[row.name] = {name: Summary(tuple(runs)) for name, runs in outcomes.items()}
     return results
 
 

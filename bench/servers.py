@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from bench.row import Mode
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 _READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0
@@ -29,11 +31,16 @@ class Endpoint:
     """Where a running server takes uploads. pid is None when its CPU cannot be read.
 
     owns_folder: its files go away with the run's folder, so nobody needs to delete uploads.
+    other_url: another node of the same server. counts_url: what it asked of S3 and Postgres so
+    far. state_port: of the Postgres it uses.
     """
 
     url: str
     pid: int | None
     owns_folder: bool
+    other_url: str | None = None
+    counts_url: str | None = None
+    state_port: int | None = None
 
 
 class Server(Protocol):
@@ -41,6 +48,9 @@ class Server(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def mode(self) -> Mode: ...
 
     def running(self, folder: Path) -> AbstractContextManager[Endpoint]:
         """The server, up and ready, with its files in folder if it is ours to start.
@@ -61,6 +71,9 @@ class Launch:
     creation_path: str = "/files/"
     ready: tuple[str, str] = ("OPTIONS", "/files/")
 
+    def url(self, port: int) -> str:
+        return f"http://127.0.0.1:{port}{self.creation_path}"
+
 
 @dataclass(frozen=True, slots=True)
 class StartedServer:
@@ -68,34 +81,16 @@ class StartedServer:
 
     name: str
     launch: Callable[[int, Path], Launch]
+    mode: Mode = Mode.DISK
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[Endpoint]:
-        port = _free_port()
+        port = free_port()
         files = folder / "files"
         files.mkdir()
         launch = self.launch(port, files)
-        log = folder / "server.log"
-        with log.open("wb") as log_file:
-            process = subprocess.Popen(
-                launch.command,
-                env={**os.environ, **launch.environment},
-                cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            if not _wait_ready(process, port, launch.ready):
-                tail = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-                raise CannotStart("\n".join([f"{self.name} did not get ready:", *tail]))
-            yield Endpoint(
-                url=f"http://127.0.0.1:{port}{launch.creation_path}",
-                pid=process.pid,
-                owns_folder=True,
-            )
-        finally:
-            _stop(process)
+        with started(self.name, launch, port, folder / "server.log") as pid:
+            yield Endpoint(url=launch.url(port), pid=pid, owns_folder=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +100,7 @@ class ExternalServer:
     name: str
     url: str
     pid: int | None
+    mode: Mode = Mode.DISK
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[Endpoint]:
@@ -114,7 +110,31 @@ class ExternalServer:
         yield Endpoint(url=self.url, pid=self.pid, owns_folder=False)
 
 
-def _free_port() -> int:
+@contextmanager
+def started(name: str, launch: Launch, port: int, log: Path) -> Iterator[int]:
+    """The process id of a server that is ready; it is stopped at the end.
+
+    Raises: CannotStart.
+    """
+    with log.open("wb") as log_file:
+        process = subprocess.Popen(
+            launch.command,
+            env={**os.environ, **launch.environment},
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        if not _wait_ready(process, port, launch.ready):
+            tail = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            raise CannotStart("\n".join([f"{name} did not get ready:", *tail]))
+        yield process.pid
+    finally:
+        _stop(process)
+
+
+def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

@@ -23,12 +23,26 @@ class Sizes:
     takeover_tries: int = 50
     takeover_sent_bytes: int = 256 * 1024
     takeover_stall_s: float = 0.1
+    s3_patches_5mib: int = 52
+    s3_patches_1mib: int = 256
+    s3_slow_uploads: int = 1000
+    s3_slow_bytes_per_s: int = 64 * 1024
+    s3_connections: int = 1000
+    calls: int = 20
 
     @property
     def room_bytes(self) -> int:
         """Free space a row may need in the upload folder."""
-        slow = int(self.slow_uploads * self.slow_bytes_per_s * (self.slow_s + 10))
-        return max(self.big_bytes * 3 // 2, self.patch_count * self.patch_bytes * 2, slow)
+        slowest = max(
+            self.slow_uploads * self.slow_bytes_per_s,
+            self.s3_slow_uploads * self.s3_slow_bytes_per_s,
+        )
+        # An S3 server may copy the parts when they become an object.
+        return max(
+            self.big_bytes * 5 // 2,
+            self.patch_count * self.patch_bytes * 2,
+            int(slowest * (self.slow_s + 10)),
+        )
 
 
 FULL = Sizes()
@@ -43,4 +57,9 @@ QUICK = Sizes(
     slow_uploads=200,
     slow_s=3.0,
     takeover_tries=5,
+    s3_patches_5mib=7,
+    s3_patches_1mib=16,
+    s3_slow_uploads=100,
+    s3_connections=200,
+    calls=5,
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.job import Outcome
-from bench.rows import Target
+from bench.row import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,15 @@ class Summary:
         return _spread([one.peak_rss_mib for one in self.outcomes])
 
     @property
+    def counts(self) -> dict[str, float]:
+        """What was counted beside the figure: the highest of each over the runs."""
+        found: dict[str, float] = {}
+        for outcome in self.outcomes:
+            for name, value in outcome.counts.items():
+                found[name] = max(value, found.get(name, value))
+        return found
+
+    @property
     def complaints(self) -> tuple[str, ...]:
         """What went wrong in any run, each thing once."""
         found = [text for one in self.outcomes for text in (*one.faults, one.error) if text]
@@ -63,16 +72,20 @@ def ratio(ours: Spread | None, theirs: Spread | None) -> float | None:
     return ours.median / theirs.median
 
 
-def reached(target: Target, ours: Summary, peer: Summary | None) -> float | None:
+def reached(target: Target, summaries: Mapping[str, Summary], ours: str) -> float | None:
     """The value to hold against target, or None when it was not measured (correctly)."""
-    if not ours.is_correct:
+    own = summaries.get(target.server or ours)
+    if own is None or not own.is_correct:
         return None
-    own = ours.cpu if target.of_cpu else ours.figure
+    if target.of_count is not None:
+        return own.counts.get(target.of_count)
+    spread = own.cpu if target.of_cpu else own.figure
     if target.peer is None:
-        return None if own is None else own.median
+        return None if spread is None else spread.median
+    peer = summaries.get(target.peer)
     if peer is None or not peer.is_correct:
         return None
-    return ratio(own, peer.cpu if target.of_cpu else peer.figure)
+    return ratio(spread, peer.cpu if target.of_cpu else peer.figure)
 
 
 def _spread(values: list[float | None]) -> Spread | None:

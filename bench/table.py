@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.rows import Row
+from bench.row import Row
 from bench.summary import Spread, Summary, ratio, reached
 
 # From here on the generator, not the server, may be what limits the figure.
@@ -36,16 +36,16 @@ def print_row(console: Console, row: Row, summaries: Mapping[str, Summary], ours
                 f"  [yellow]{escape(name)}: the generator used {load.high:.0%} of a core, "
                 "it may be the bottleneck[/yellow]"
             )
-    if own is not None:
-        _print_targets(console, row, own, summaries)
+        for count, value in summary.counts.items():
+            console.print(f"  {escape(name)}: {escape(count)}: {_number(value)}")
+    if any(name in summaries for name in (ours, *row.ours)):
+        _print_targets(console, row, summaries, ours)
     console.print()
 
 
-def _print_targets(
-    console: Console, row: Row, own: Summary, summaries: Mapping[str, Summary]
-) -> None:
+def _print_targets(console: Console, row: Row, summaries: Mapping[str, Summary], ours: str) -> None:
     for target in row.targets:
-        value = reached(target, own, summaries.get(target.peer) if target.peer else None)
+        value = reached(target, summaries, ours)
         if value is None:
             verdict = "[yellow]not measured[/yellow]"
         elif target.is_met(value):

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 
 from bench.job import Job, Outcome
-from bench.load.large import one_patch, small_patches
+from bench.load.calls import calls
+from bench.load.crowd import crowd
+from bench.load.large import one_patch, patches_of_1mib, patches_of_5mib, small_patches
 from bench.load.replies import RowFailed
 from bench.load.session import Session
-from bench.load.slow import slow
+from bench.load.slow import slow, slow_s3
 from bench.load.small import head, post_body, post_patch
 from bench.load.takeover import takeover
 
@@ -22,6 +24,15 @@ _ROWS: dict[str, Callable[[Session], Outcome]] = {
     "head": head,
     "slow": slow,
     "takeover": takeover,
+    "s3-one-patch": one_patch,
+    "s3-5mib": patches_of_5mib,
+    "s3-1mib": patches_of_1mib,
+    "s3-post-body": post_body,
+    "s3-head": head,
+    "s3-slow": slow_s3,
+    "s3-takeover": takeover,
+    "s3-connections": crowd,
+    "s3-calls": calls,
 }
 
 

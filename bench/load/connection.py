@@ -89,6 +89,22 @@ class Connection:
             if reply is not None:
                 return reply
 
+    def wait_continue(self, timeout_s: float = IDLE_TIMEOUT_S) -> None:
+        """Wait until the server wants the body of the request in flight.
+
+        Raises: RowFailed, when it answers instead; TimeoutError.
+        """
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            if not poll.poll(timeout_s * 1000):
+                raise TimeoutError(f"no 100 Continue within {timeout_s:g} s")
+            chunk = self.sock.recv(_RECEIVE_BYTES)
+            received += chunk
+            if not chunk or not received.startswith(b"HTTP/1.1 1"[: len(received)]):
+                raise RowFailed(f"expected 100 Continue, got {received!r}")
+
     def exchange(self, request: bytes) -> Reply:
         """Send one request and wait for its reply."""
         self.send(request)

@@ -1,4 +1,4 @@
-"""Rows with large bodies on one connection: one-patch and small-patches."""
+"""Rows with large bodies on one connection: one PATCH, or many."""
 
 from __future__ import annotations
 
@@ -22,13 +22,23 @@ def one_patch(session: Session) -> Outcome:
 
 
 def small_patches(session: Session) -> Outcome:
+    return _patches(session, size=session.sizes.patch_bytes, count=session.sizes.patch_count)
+
+
+def patches_of_5mib(session: Session) -> Outcome:
+    return _patches(session, size=5 << 20, count=session.sizes.s3_patches_5mib)
+
+
+def patches_of_1mib(session: Session) -> Outcome:
+    return _patches(session, size=1 << 20, count=session.sizes.s3_patches_1mib)
+
+
+def _patches(session: Session, *, size: int, count: int) -> Outcome:
     """One upload in many PATCHes, each sent when the one before was answered."""
-    sizes = session.sizes
     connection = session.connect()
-    warmup_count = max(1, _WARMUP_BYTES // sizes.patch_bytes)
-    _upload(session, connection, size=sizes.patch_bytes, count=warmup_count)
-    meter = _upload(session, connection, size=sizes.patch_bytes, count=sizes.patch_count)
-    return _outcome(meter, sizes.patch_bytes * sizes.patch_count)
+    _upload(session, connection, size=size, count=max(1, _WARMUP_BYTES // size))
+    meter = _upload(session, connection, size=size, count=count)
+    return _outcome(meter, size * count)
 
 
 def _upload(session: Session, connection: Connection, *, size: int, count: int) -> Meter:

@@ -29,9 +29,13 @@ class Requests:
         head += b"Upload-Length: %d\r\nContent-Length: %d\r\n" % (length, len(body))
         return head + (_BODY_TYPE if body else b"") + b"\r\n" + body
 
-    def patch(self, path: bytes, *, offset: int, size: int) -> bytes:
-        """The head of a PATCH whose body of size bytes follows."""
-        return b"PATCH " + path + self.patch_tail(offset=offset, size=size)
+    def patch(self, path: bytes, *, offset: int, size: int, wait: bool = False) -> bytes:
+        """The head of a PATCH whose body of size bytes follows.
+
+        wait: it follows when the server has asked for it with 100 Continue.
+        """
+        head = b"PATCH " + path + self.patch_tail(offset=offset, size=size)
+        return head[:-2] + b"Expect: 100-continue\r\n\r\n" if wait else head
 
     def patch_tail(self, *, offset: int, size: int) -> bytes:
         """What follows the path in the head of a PATCH: the same for many uploads."""

@@ -20,10 +20,17 @@ class Session:
         self.requests = Requests(job.url)
         self.address = self.requests.address
         self.created: list[bytes] = []
+        self.other = Requests(job.other_url or job.url)
+        self.counts_url = job.counts_url
+        self.state_port = job.state_port
         self._pid = job.pid
 
     def connect(self) -> Connection:
         return Connection(self.address)
+
+    def connect_other(self) -> Connection:
+        """A connection to the other node, where there is one; its requests are in `other`."""
+        return Connection(self.other.address)
 
     def meter(self) -> Meter:
         """A meter that has just started."""

@@ -1,4 +1,4 @@
-"""The row slow: very many uploads that arrive slowly, paced by one epoll loop."""
+"""The rows slow: very many uploads that arrive slowly, paced by one epoll loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from bench.load.session import Session
 _ROUND_S = 0.25
 _TICKS_PER_ROUND = 50
 _CONNECTS_PER_TICK = 5
-_LENGTH_BYTES = 8 << 20
 _UNREAD_LIMIT = 0.1
 _CHECKED_UPLOADS = 16
 _SETTLE_S = 10.0
@@ -26,18 +25,19 @@ class _SlowUpload:
 
     __slots__ = ("connection", "path", "sent_bytes")
 
-    def __init__(self, session: Session, path: bytes) -> None:
+    def __init__(self, session: Session, path: bytes, length: int) -> None:
         self.path = path
         self.sent_bytes = 0
         self.connection = session.connect()
-        self.connection.send(session.requests.patch(path, offset=0, size=_LENGTH_BYTES))
+        self.connection.send(session.requests.patch(path, offset=0, size=length))
 
 
 class _Pacer:
     """Sends one piece of every upload in each round; uploads are spread over a round's ticks."""
 
-    def __init__(self, session: Session, piece: bytes) -> None:
+    def __init__(self, session: Session, piece: bytes, length: int) -> None:
         self._session = session
+        self._length = length
         self._piece = piece
         self._epoll = select.epoll()
         self._ticks: list[list[_SlowUpload]] = [[] for _ in range(_TICKS_PER_ROUND)]
@@ -47,7 +47,7 @@ class _Pacer:
         self.late_pieces = 0
 
     def add(self, path: bytes) -> None:
-        upload = _SlowUpload(self._session, path)
+        upload = _SlowUpload(self._session, path, self._length)
         self._epoll.register(upload.connection.fileno(), select.EPOLLIN | select.EPOLLRDHUP)
         self._ticks[len(self.uploads) % _TICKS_PER_ROUND].append(upload)
         self.uploads.append(upload)
@@ -90,11 +90,23 @@ class _Pacer:
 
 
 def slow(session: Session) -> Outcome:
+    """Uploads whose pieces are far smaller than what a disk likes to be given."""
+    sizes = session.sizes
+    return _trickle(session, sizes.slow_uploads, sizes.slow_bytes_per_s, length=8 << 20)
+
+
+def slow_s3(session: Session) -> Outcome:
+    """Uploads of several parts, none of which gets full while the row lasts."""
+    sizes = session.sizes
+    return _trickle(session, sizes.s3_slow_uploads, sizes.s3_slow_bytes_per_s, length=64 << 20)
+
+
+def _trickle(session: Session, count: int, bytes_per_s: int, *, length: int) -> Outcome:
     """Many PATCHes at a steady trickle; the bench samples the server's memory meanwhile."""
     sizes = session.sizes
-    piece = os.urandom(round(sizes.slow_bytes_per_s * _ROUND_S))
-    paths = session.create_many(sizes.slow_uploads, _LENGTH_BYTES)
-    pacer = _Pacer(session, piece)
+    piece = os.urandom(round(bytes_per_s * _ROUND_S))
+    paths = session.create_many(count, length)
+    pacer = _Pacer(session, piece, length)
     try:
         for i, path in enumerate(paths):
             pacer.add(path)

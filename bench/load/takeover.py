@@ -1,4 +1,4 @@
-"""The row takeover: how soon a HEAD is answered while a stalled PATCH holds the upload."""
+"""The rows takeover: how soon a HEAD is answered while a stalled PATCH holds the upload."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ _MOST_TIMEOUTS = 3
 
 
 def takeover(session: Session) -> Outcome:
-    """Stall a PATCH half-way, ask with HEAD on another connection, and check its offset."""
+    """Stall a PATCH half-way, ask with HEAD on another connection, and check its offset.
+
+    Where the server has another node, that one is asked.
+    """
     sizes = session.sizes
-    asking = session.connect()
+    creating = session.connect()
+    asking = session.connect_other()
     waits_ms: list[float] = []
     wrong: list[int | None] = []
     timeouts = 0
     total = session.meter()
     for _ in range(sizes.takeover_tries):
-        path = session.create(asking, sizes.takeover_sent_bytes * 2)
+        path = session.create(creating, sizes.takeover_sent_bytes * 2)
         stalled = session.connect()
         stalled.send(session.requests.patch(path, offset=0, size=sizes.takeover_sent_bytes * 2))
         stalled.send_body(sizes.takeover_sent_bytes)
         time.sleep(sizes.takeover_stall_s)
         start_s = time.perf_counter()
-        asking.send(session.requests.head(path))
+        asking.send(session.other.head(path))
         try:
             reply = expect(asking.wait_reply(_TRY_TIMEOUT_S), 200)
         except TimeoutError:
             timeouts += 1
             waits_ms.append(_TRY_TIMEOUT_S * 1000)
             asking.close()
-            asking = session.connect()
+            asking = session.connect_other()
         else:
             waits_ms.append((time.perf_counter() - start_s) * 1000)
             if upload_offset(reply) != sizes.takeover_sent_bytes:
