@@ -131,6 +131,7 @@ def test_rewind_gives_a_tail_up_once_its_node_was_silent_for_long(rewinding: Clu
     assert here.offset(url) == len(WHOLE)
 
 
+@pytest.mark.full
 def test_rewind_does_not_give_up_what_a_node_has_lost_by_itself(rewinding: Cluster) -> None:
     here = rewinding.tus("a")
     url = here.stored(WHOLE[:SENT], length=len(WHOLE))
@@ -161,6 +162,7 @@ def rewind_by_hand(cluster: Cluster, data_dir: Path, *ids: str) -> list[dict[str
 
 
 @pytest.mark.parametrize("beside", ["a", "b"], ids=["on-its-node", "on-another-node"])
+@pytest.mark.full
 def test_an_operator_gives_a_tail_up(pair: Cluster, beside: str) -> None:
     here, there = pair.tus("a"), pair.tus("b")
     url = here.stored(WHOLE[:SENT], length=len(WHOLE))
@@ -184,6 +186,7 @@ def test_an_operator_gives_a_tail_up(pair: Cluster, beside: str) -> None:
     pair.wait_clean()
 
 
+@pytest.mark.full
 def test_with_shared_tails_any_node_goes_on(sharing: Cluster) -> None:
     url = sharing.tus("a").new(len(WHOLE))
     offset, names = 0, "abbaab"
@@ -200,6 +203,7 @@ def test_with_shared_tails_any_node_goes_on(sharing: Cluster) -> None:
     sharing.wait_clean()
 
 
+@pytest.mark.full
 def test_with_shared_tails_the_death_of_a_node_loses_nothing(sharing: Cluster) -> None:
     here, there = sharing.tus("a"), sharing.tus("b")
     sizes = (1000, 3 * MIB, 7 * MIB)
@@ -223,6 +227,7 @@ def test_with_shared_tails_the_death_of_a_node_loses_nothing(sharing: Cluster) -
     sharing.wait_clean()
 
 
+@pytest.mark.full
 def test_a_policy_may_change_while_there_are_tails(pair: Cluster) -> None:
     node, tus = pair.nodes["a"], pair.tus("a")
     url = tus.stored(WHOLE[:1000], length=len(WHOLE))
@@ -246,6 +251,7 @@ def test_a_policy_may_change_while_there_are_tails(pair: Cluster) -> None:
     assert pair.content(url) == WHOLE
 
 
+@pytest.mark.full
 def test_a_parked_tail_that_is_lost_is_refused_loudly(sharing: Cluster) -> None:
     here = sharing.tus("a")
     url = here.stored(WHOLE[:SENT], length=len(WHOLE))

@@ -283,7 +283,9 @@ def s3_service(request: pytest.FixtureRequest) -> S3Service:
     return service
 
 
-@pytest.fixture(params=["fake-parts", "fake-disk", "local", "s3"])
+@pytest.fixture(
+    params=["fake-parts", "fake-disk", "local", pytest.param("s3", marks=pytest.mark.full)]
+)
 async def objects_backend(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[ObjectsBackend]:

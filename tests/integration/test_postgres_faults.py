@@ -22,6 +22,8 @@ from tus_server.ports import Beat, Lease
 from tus_server.state.postgres import PostgresState
 from tus_server.state.postgres.errors import translated
 
+pytestmark = pytest.mark.full
+
 S = UploadState
 CUT_ALL = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -24,6 +24,8 @@ from tus_server.disk.threads import FileThreads
 from tus_server.engine.buffers import BlockPool
 from tus_server.objects.s3 import Described, S3Objects, S3Options
 
+pytestmark = pytest.mark.full
+
 BYTES = Random(6).randbytes(300_000)
 
 
