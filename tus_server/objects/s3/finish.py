@@ -113,7 +113,10 @@ class Finisher:
             await remove_other(self._bucket, upload, found, confirm)
             return False
         assert upload.multipart_id is not None
-        await self._bucket.abort(upload, upload.multipart_id)
+        if "-" not in found.etag:
+            # It was put whole. One made of parts may be ours, by a Complete whose answer was lost:
+            # Swift, killed in it, would take an abort and remove the segments of the object.
+            await self._bucket.abort(upload, upload.multipart_id)
         self._losses.found(upload)
         return True
 

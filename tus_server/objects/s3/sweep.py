@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from tus_server.core.states import FINISHED, UNFINISHED
+from tus_server.core.states import UNFINISHED
 from tus_server.core.upload import Upload
 from tus_server.objects.s3.bucket import Bucket
 from tus_server.objects.s3.failures import Refused
@@ -22,7 +22,8 @@ async def recover(bucket: Bucket, losses: Losses, upload: Upload, confirm: Confi
     """
     if upload.object_key is None:
         return
-    kept = None if upload.state in FINISHED else upload.multipart_id
+    # Also of a finished upload: aborting what an object was made of can break it (Swift).
+    kept = upload.multipart_id
     parked = upload.tail.generation if upload.tail and upload.tail.node is None else None
     tails = await _find_tails(bucket, upload.object_key, kept=parked)
     await _abort_all_but(bucket, upload, kept, confirm)
@@ -46,7 +47,7 @@ async def free(bucket: Bucket, upload: Upload) -> None:
 
 async def abort_all(bucket: Bucket, upload: Upload) -> None:
     """Abort the multipart uploads of a key, where no holder of any lease counts on one."""
-    await _abort_all_but(bucket, upload, None, _need_not)
+    await _abort_all_but(bucket, upload, upload.multipart_id, _need_not)
 
 
 async def _need_not() -> None:
