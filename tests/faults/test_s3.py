@@ -156,7 +156,7 @@ def own_fleet(
         yield found
 
 
-# Swift, killed in a Complete, keeps the upload listed beside its object; aborting it would break that.
+# Swift, killed in a Complete, keeps the upload listed beside its object; an abort would break that.
 @pytest.mark.parametrize(
     "way",
     [
