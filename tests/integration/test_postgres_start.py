@@ -341,6 +341,13 @@ async def test_several_processes_share_a_node_and_its_name(cluster: Cluster) -> 
     assert await cluster.query("SELECT count(*) FROM nodes") == [(1,)]
 
 
+async def test_processes_of_a_new_node_may_start_at_the_same_moment(cluster: Cluster) -> None:
+    for node in range(5):  # the row has to be new for every race
+        await asyncio.gather(*(open_as(cluster, f"id-{node}", f"n{node}") for _ in range(6)))
+
+    assert await cluster.query("SELECT count(*) FROM nodes") == [(5,)]
+
+
 async def test_the_name_of_a_node_that_is_gone_is_free(cluster: Cluster) -> None:
     state = await cluster.open("a")
     await age(cluster, "a", 61)

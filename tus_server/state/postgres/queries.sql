@@ -260,7 +260,8 @@ SELECT EXISTS (
 -- name: schema_version
 SELECT max(version) FROM schema_version
 
--- name: lock_schema
+-- name: lock
+-- Until the end of the transaction.
 SELECT pg_advisory_xact_lock($1)
 
 -- name: add_version

@@ -86,7 +86,7 @@ async def _apply(connection: Session, number: int, script: str) -> None:
     async with connection.transaction():
         # Of the transaction, not of the session: also behind a pooler.
         await connection.execute("SET LOCAL statement_timeout = 0")
-        await connection.execute(SQL["lock_schema"], _LOCK, timeout=_LONG_S)
+        await connection.execute(SQL["lock"], _LOCK, timeout=_LONG_S)
         if await find_version(connection) >= number:
             return
         await connection.execute(script, timeout=_LONG_S)
