@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
-.PHONY: help serve test test-all check bench lock clean
+.PHONY: help serve test test-all check bench page lock clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -28,6 +28,9 @@ check: .venv/.dev ## ruff, mypy --strict, the import contract
 bench: .venv/.dev ## speed and memory beside the peers that can be installed here
 	$(BIN)/python -m bench $(ARGS)
 
+page: ## build the upload page from page/ into tus_server/http/page; needs node and npm
+	cd page && npm ci --no-audit --no-fund && npm run build
+
 lock: .venv/.dev ## resolve pyproject.toml into locks/ again
 	$(PIP) install uv
 	for pair in "runtime:--group build" "dev:--group build --group dev"; do \
@@ -36,7 +39,7 @@ lock: .venv/.dev ## resolve pyproject.toml into locks/ again
 	  --custom-compile-command "make lock" --output-file locks/$${pair%%:*}.txt || exit 1; done
 
 clean: ## remove what the targets made (never tus-data)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis artifacts
+	rm -rf page/node_modules .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis artifacts
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; set PYTHON=/path/to/python3"; exit 1; }

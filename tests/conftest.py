@@ -1,5 +1,6 @@
 """Fixtures for tests against the real server: a process on a free port, both body paths."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -16,8 +17,9 @@ pytest_plugins = [
     "tests.support.s3_users",
 ]
 
-# A slow machine is no failure.
-settings.register_profile("tus-server", deadline=None)
+# A slow machine is no failure. What lands is judged by the same examples every time; who works on
+# the code gets new ones with each run.
+settings.register_profile("tus-server", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tus-server")
 
 ServerFactory = Callable[..., ServerProcess]
@@ -31,27 +33,43 @@ def body_path(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def _shared_server(
-    body_path: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServerProcess]:
-    data_dir = tmp_path_factory.mktemp(f"shared-{body_path}") / "data"
-    with ServerProcess(data_dir, TUS_BODY_PATH=body_path) as server:
-        yield server
+def _shared_servers(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str], ServerProcess]]:
+    """Give the server of a body path.
+
+    Not a fixture that depends on body_path: where a module overrides that, pytest would go on
+    with its server under every other parameter.
+    """
+    servers: dict[str, ServerProcess] = {}
+    with ExitStack() as stack:
+
+        def server_of(body_path: str) -> ServerProcess:
+            if body_path not in servers:
+                data_dir = tmp_path_factory.mktemp(f"shared-{body_path}") / "data"
+                server = ServerProcess(data_dir, TUS_BODY_PATH=body_path)
+                servers[body_path] = stack.enter_context(server)
+            return servers[body_path]
+
+        yield server_of
 
 
 @pytest.fixture
-def server(_shared_server: ServerProcess) -> Iterator[ServerProcess]:
+def server(
+    body_path: str, _shared_servers: Callable[[str], ServerProcess]
+) -> Iterator[ServerProcess]:
     """A running server with the default settings, shared by all tests of the session.
 
     A test fails when the server logged a defect meanwhile.
     """
-    process = _shared_server.process
-    assert process is not None
-    if process.poll() is not None:
-        _shared_server.start()
-    seen = _shared_server.log_path.stat().st_size
-    yield _shared_server
-    with _shared_server.log_path.open("rb") as log:
+    shared = _shared_servers(body_path)
+    assert shared.process is not None
+    if shared.process.poll() is not None:
+        shared.start()
+    assert shared.env["TUS_BODY_PATH"] == body_path
+    seen = shared.log_path.stat().st_size
+    yield shared
+    with shared.log_path.open("rb") as log:
         log.seek(seen)
         check_log(log.read().decode(errors="replace"))
 
@@ -80,6 +98,7 @@ def logged(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Callable[[], str]:
     """Give what was logged: structlog prints, until an application has routed it to logging."""
+    caplog.set_level("INFO")
     return lambda: capsys.readouterr().out + caplog.text
 
 
