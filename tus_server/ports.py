@@ -4,11 +4,13 @@ Contracts are written here, once; an adapter documents only what is special abou
 `tests/contract/` runs every rule below against every implementation and the fakes.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol as Port
+from typing import TypeVar
 
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
@@ -16,6 +18,8 @@ from tus_server.core.upload import Part, Tail, Upload
 
 # After a terminal upload was freed: longer than any call that was under way then can last.
 SECOND_PASS_S = 3600.0
+
+T = TypeVar("T")
 
 
 # --- state ---------------------------------------------------------------------------------------
@@ -98,6 +102,32 @@ class StateReader(Port):
     async def find_upload(self, upload_id: UploadId) -> Upload | None:
         """Give the row as last committed."""
 
+    async def find_uploads(self, upload_ids: Sequence[UploadId]) -> dict[UploadId, Upload]:
+        """Give those of the rows that exist, as last committed, in one round trip."""
+
+    async def find_partials(self, upload_id: UploadId) -> list[Upload]:
+        """Give what a final upload consists of, in order, one that is used twice twice.
+
+        Empty for any other upload.
+        """
+
+    async def find_expired(
+        self, limit: int, after: UploadId | None = None, *, ahead_s: float = 0.0
+    ) -> list[Upload]:
+        """Give rows whose expires_at is past, or less than `ahead_s` away, oldest first, from
+        behind row `after`.
+
+        Those are unfinished uploads, and verified partial ones that no final upload in state
+        initiated consists of. Held ones too. Of the time the state store's own clock decides.
+        """
+
+    async def find_kept_longer(
+        self, limit: int, after: UploadId | None = None, *, kept_s: float
+    ) -> list[Upload]:
+        """Give finished uploads, no partial ones, that were finished more than `kept_s` ago,
+        oldest first, from behind row `after`, by the state store's own clock.
+        """
+
     async def list_uploads(
         self,
         states: frozenset[UploadState] | None,
@@ -109,11 +139,17 @@ class StateReader(Port):
     async def history(self, upload_id: UploadId) -> list[StatusChange]:
         """Give the status changes of an upload, newest first; empty for an unknown id."""
 
+    async def find_parts(self, upload_id: UploadId) -> list[Part]:
+        """Give the receipts committed for an upload, by start."""
+
     async def pending_events(self, limit: int) -> list[Event]:
         """Give the oldest undelivered events of the outbox, oldest first."""
 
     async def find_node(self, node_id: str) -> NodeSeen | None:
         """Give what is known of a node."""
+
+    async def find_stale_nodes(self, silent_s: float) -> list[NodeSeen]:
+        """Give nodes that were not heard of for longer, and of which no upload has a tail."""
 
 
 class StateStore(StateReader, Port):
@@ -135,11 +171,56 @@ class StateStore(StateReader, Port):
         Best effort, and only from other processes: beat() and claims tell the same later.
         """
 
-    async def create_upload(self, upload: Upload, *, claim: bool, numbers: int = 0) -> Lease | None:
+    async def create_upload(
+        self,
+        upload: Upload,
+        *,
+        claim: bool,
+        numbers: int = 0,
+        partials: Sequence[UploadId] = (),
+    ) -> Lease | None:
         """Insert a new row, its first history row, and with `claim` a lease on it, atomically.
 
-        upload.next_part_number is that of the row before `numbers` were set aside. Raises:
-        StateUnavailable (the row may exist; nobody knows its id), StorageFull.
+        upload.next_part_number is that of the row before `numbers` were set aside. partials: what
+        a final upload consists of, in order; rows that exist. Raises: StateUnavailable (the row
+        may exist; nobody knows its id), StorageFull.
+        """
+
+    def now(self) -> datetime:
+        """Give the time by the clock that decides what has expired; aware UTC, no round trip."""
+
+    async def find_ready_finals(
+        self, limit: int, after: UploadId | None = None, *, of: UploadId | None = None
+    ) -> list[UploadId]:
+        """Give final uploads in state initiated that wait for no partial any more, oldest first,
+        from behind row `after`.
+
+        All of those are finished, or one has ended otherwise. of: only those with this partial.
+        """
+
+    async def is_needed(self, upload_id: UploadId) -> bool:
+        """Tell whether a final upload consists of it that is initiated or completed."""
+
+    async def let_partials_expire(self, upload_id: UploadId, after_s: float) -> None:
+        """Let the partials of a final upload expire `after_s` from now, if not sooner.
+
+        Also those that would never have expired. Idempotent: a repetition puts nothing off.
+        """
+
+    async def purge(self, limit: int, *, ended_s: float) -> int:
+        """Remove rows of terminal uploads, and all that belongs to them but events; tell how many.
+
+        Those that ended more than `ended_s` ago, were freed, and need no second look; no partial
+        that a final upload in state initiated consists of. After it nobody knows their ids.
+        """
+
+    async def forget_nodes(self, silent_s: float) -> list[NodeSeen]:
+        """Remove the nodes that find_stale_nodes() gives, and give them."""
+
+    async def claim_duty(self, name: str, lasts_s: float) -> bool:
+        """Take on, or go on with, what one process at a time does; False: another one has it.
+
+        It ends `lasts_s` from now by itself, unless claimed again.
         """
 
     async def observe_upload(self, upload_id: UploadId) -> Claim:
@@ -178,7 +259,8 @@ class StateStore(StateReader, Port):
         """Replace row `before` by `after`, atomically and fenced by the lease.
 
         Writes with it: a history row for each of `steps` (with `note` a single one in any case),
-        a row of the outbox for each step in states.EVENTS, the receipts `parts`, and with
+        a row of the outbox for each step in states.EVENTS (none for a partial upload: T100), the
+        receipts `parts`, and with
         `release` the clean end of the lease. Without `release` it takes no part numbers back that
         are set aside. `steps` is the way from before.state to after.state.
         Repeating a commit that took effect succeeds while no later lease was granted. Raises:
@@ -196,9 +278,6 @@ class StateStore(StateReader, Port):
         store call of the holder has ended, and left nothing beside the row; else `unclean` of
         the row becomes true.
         """
-
-    async def find_parts(self, upload_id: UploadId) -> list[Part]:
-        """Give the receipts committed for an upload, by start."""
 
     async def claim_unfinished(
         self, limit: int, after: UploadId | None = None, *, receiving: bool, numbers: int = 0
@@ -336,6 +415,15 @@ class UploadWriter(Port):
 Confirm = Callable[[], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a final upload is made of, as its row has to have it. is_object: the object exists."""
+
+    parts: tuple[Part, ...] = ()
+    multipart_id: str | None = None
+    is_object: bool = False
+
+
 class ObjectStore(Port):
     """Where bytes end up. Keys are made from the id and never from what users say."""
 
@@ -364,6 +452,17 @@ class ObjectStore(Port):
         On return the object has been found to be what the row says: its size, and its CRC as far
         as the store can tell. Raises: BytesMissing (a committed byte is not there),
         StoreUnavailable, StorageFull.
+        """
+
+    async def join(self, upload: Upload, sources: Sequence[Upload], *, confirm: Confirm) -> Joined:
+        """Make the bytes of the finished `sources`, end to end, those of `upload`, durably.
+
+        For the holder of the lease of a final upload of which nothing is committed; what an
+        earlier try left does no harm. upload.length and crc64 are those of the whole. The object
+        comes into being with complete(), once the row has what this gives, unless is_object. A
+        source may be given more than once, may be empty, and is not changed. Raises: BytesMissing
+        (a source is not there), what confirm raises, StoreUnavailable, StorageFull. Cancelled: as
+        raised; what was made is then removed here or by recover().
         """
 
     async def recover(self, upload: Upload, *, confirm: Confirm) -> None:
@@ -444,6 +543,30 @@ class TailFiles(Port):
         """Remove a file that find_all() has found. Idempotent. Never raises."""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundPartial:
+    """A file of what has arrived of an upload, found on disk. age_s: since it was last written."""
+
+    upload_id: UploadId
+    age_s: float
+
+
+class PartialFiles(Port):
+    """The files of unfinished uploads in a store on this disk, whether a row has them or not."""
+
+    async def find_partials(self) -> list[FoundPartial]:
+        """Find every such file. Files of other names are nobody's business.
+
+        Raises: StoreUnavailable.
+        """
+
+    async def remove_partial(self, upload_id: UploadId) -> None:
+        """Remove a file that find_partials() has found, never a finished object. Idempotent.
+
+        Raises: StoreUnavailable.
+        """
+
+
 # --- the request ---------------------------------------------------------------------------------
 
 
@@ -476,6 +599,13 @@ class Blocks(Port):
         """Take a block back, when no thread and no connection uses it any more."""
 
 
+class Threads(Port):
+    """Runs blocking steps beside the loop."""
+
+    def run(self, step: Callable[[], T]) -> "asyncio.Future[T]":
+        """Run `step` in a thread; it runs to its end even if nobody awaits the future."""
+
+
 class Operation(StrEnum):
     """What a request wants to do, as an authorizer sees it."""
 
@@ -484,6 +614,7 @@ class Operation(StrEnum):
     APPEND = "append"
     TERMINATE = "terminate"
     DOWNLOAD = "download"
+    CONCATENATE = "concatenate"  # use a partial upload as part of a final one
 
 
 @dataclass(frozen=True, slots=True)

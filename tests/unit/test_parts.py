@@ -98,8 +98,8 @@ class Plan:
         self.length = length
 
     def crash(self, lost: int) -> None:
-        """Lose the part numbers that a lease had set aside."""
-        if not self.limits.equal_parts:
+        """Lose the part numbers that a lease had set aside; with all bytes there nobody has one."""
+        if not self.limits.equal_parts and self.start < self.end:
             self.number += lost
             self.check()
 
@@ -456,5 +456,20 @@ def test_any_way_to_upload_survives_leases_that_end_without_a_release(data: st.D
     settled_at = data.draw(st.none() | st.integers(0, 600), "settled at")
 
     plan = run(limits, length, requests, settled_at, losses)
+
+    assert plan.number <= limits.max_parts + 1
+
+
+def test_small_parts_leave_the_last_numbers_to_leases_that_end_in_crashes() -> None:
+    limits = StoreLimits(
+        min_part_size=5,
+        max_part_size=500,
+        max_parts=64,
+        preferred_part_size=12,
+        max_object_size=8000,
+        reserved_numbers=4,
+    )
+
+    plan = run(limits, 1117, [(18, 62)], None, [(62, 2)])
 
     assert plan.number <= limits.max_parts + 1

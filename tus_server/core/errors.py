@@ -99,6 +99,12 @@ class BodyTooLarge(ClientError):
     code, title = "body_too_large", "The body is longer than the rest of the upload"
 
 
+class AppendTooLarge(ClientError):
+    """The body of one request is; a smaller one may follow it (RUFH, max-append-size)."""
+
+    code, title = "append_too_large", "The body is larger than this server takes in one request"
+
+
 class LengthChanged(ClientError):
     code, title = "length_changed", "The length of an upload cannot change once it is set"
 
@@ -109,6 +115,32 @@ class LengthBelowOffset(ClientError):
 
 class ProtocolMismatch(ClientError):
     code, title = "protocol_mismatch", "The upload was created with another protocol"
+
+
+class LengthInconsistent(ClientError):
+    """What a request says of the length contradicts itself, or an earlier one (RUFH)."""
+
+    code, title = "length_inconsistent", "The length of the upload is not consistent"
+
+
+class AlreadyCompleted(ClientError):
+    code, title = "already_completed", "The upload is complete and takes nothing more"
+
+
+class ChecksumMismatch(ClientError):
+    code, title = "checksum_mismatch", "The body is not what its checksum says"
+
+
+class DigestMismatch(ClientError):
+    code, title = "digest_mismatch", "The upload is not what its digest says"
+
+
+class FinalUpload(ClientError):
+    code, title = "final_upload", "A final upload consists of partial ones and takes no bytes"
+
+
+class UnusablePartial(ClientError):
+    code, title = "unusable_partial", "Upload-Concat names an upload that cannot be part of it"
 
 
 class RangeNotSatisfiable(ClientError):
@@ -132,6 +164,7 @@ class OffsetMismatch(ConflictError):
     def __init__(self, *, current: int, given: int) -> None:
         super().__init__(f"The offset is {current}, the request named {given}.")
         self.current = current
+        self.given = given
 
 
 class LeaseLost(ConflictError):

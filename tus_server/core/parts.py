@@ -46,10 +46,15 @@ def _dependable(limits: PartLimits, numbers_left: int) -> int:
     A lease that ends without a release takes the numbers with it that were set aside for it. So
     the last eighth is kept for that, and once it is being used, half of what is left.
     """
-    if not limits.reserved_numbers or limits.equal_parts:
+    kept = _kept(limits)
+    if kept == 0:
         return numbers_left
-    kept = limits.max_parts // 8
     return numbers_left - kept if numbers_left > kept else max(numbers_left // 2, 1)
+
+
+def _kept(limits: PartLimits) -> int:
+    """Give how many of the last numbers are there for leases that end in crashes."""
+    return limits.max_parts // 8 if limits.reserved_numbers and not limits.equal_parts else 0
 
 
 def number_of(start: int, part_size: int | None) -> int:
@@ -145,7 +150,8 @@ def flush_at_end(
     if fits_one_part and length is not None and start == 0 and limits.min_part_size > 1:
         return False
     numbers = min(_dependable(limits, numbers_left), numbers_left - 1)
-    if numbers == 0:
+    # The numbers kept for crashes are not for small parts.
+    if numbers == 0 or numbers_left <= _kept(limits):
         return False
     # What early parts take from the numbers makes the later ones, and so the later tails, larger.
     planned = _mean(whole, _dependable(limits, limits.max_parts))

@@ -22,7 +22,8 @@ TRANSITIONS: dict[UploadState, frozenset[UploadState]] = {
     S.INITIATED: frozenset({S.RECEIVING, S.COMPLETED, S.ERROR, S.CANCELED, S.EXPIRED}),
     S.RECEIVING: frozenset({S.COMPLETED, S.ERROR, S.CANCELED, S.EXPIRED}),
     S.COMPLETED: frozenset({S.VERIFIED, S.ERROR, S.CANCELED, S.EXPIRED}),
-    S.VERIFIED: frozenset({S.ACCEPTED, S.REJECTED, S.DELETED, S.ERROR}),
+    # Expired from here: a partial upload that was used, or that nobody has used.
+    S.VERIFIED: frozenset({S.ACCEPTED, S.REJECTED, S.DELETED, S.ERROR, S.EXPIRED}),
     S.ACCEPTED: frozenset({S.DELETED}),
     S.REJECTED: frozenset({S.DELETED}),
     S.DELETED: frozenset(),

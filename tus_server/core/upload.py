@@ -1,6 +1,7 @@
 """The upload: one row of the state store as a value."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -57,6 +58,12 @@ class Upload:
     holder, should it wake up, writes to files nobody reads. unclean: a holder ended without
     letting go, and what it left in the store was not looked for yet.
     freed_at: when the bytes of a terminal upload were found removed from the store.
+    concat: Upload-Concat exactly as received, None for an ordinary upload; which partial uploads a
+    final one consists of is told by the state store. expires_at: when it is given up unless bytes
+    come, None: never; of a finished one only where it is partial. digests: of the whole content,
+    by algorithm (core.digests): what it has to have, from verified on what it has; None: asked
+    for and not known yet. max_size: the most bytes it may have, as its creation was told; None:
+    it was created before that was kept.
     """
 
     id: UploadId
@@ -79,6 +86,20 @@ class Upload:
     error_code: str | None = None
     error_message: str | None = None
     freed_at: datetime | None = None
+    concat: str | None = None
+    expires_at: datetime | None = None
+    digests: Mapping[str, bytes | None] = field(default_factory=dict)
+    max_size: int | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Tell whether it is made to be part of final uploads (tus 1.0.0, Concatenation)."""
+        return self.concat == "partial"
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether it consists of partial uploads and takes no bytes itself."""
+        return self.concat is not None and not self.is_partial
 
     @property
     def offset(self) -> int:
@@ -93,6 +114,12 @@ class Upload:
     def with_length(self, length: int) -> "Upload":
         """Settle a deferred length."""
         return replace(self, length=length)
+
+    def with_digests(self, digests: Mapping[str, bytes | None]) -> "Upload":
+        """Add what a request says of the digests of the whole; None takes nothing back."""
+        told = {name: digest for name, digest in digests.items() if digest is not None}
+        merged = {**digests, **self.digests, **told}
+        return self if merged == self.digests else replace(self, digests=merged)
 
     def with_bytes(self, size: int, crc64: int) -> "Upload":
         """Add a part of `size` bytes that the store has confirmed, right behind the others.
@@ -112,4 +139,8 @@ class Upload:
         if not steps:
             return self
         check_steps(self.state, steps)
-        return replace(self, state=steps[-1], state_on=on)
+        after = replace(self, state=steps[-1], state_on=on)
+        # tus 1.0.0, Expiration: only unfinished uploads expire (T77); partial ones wait for use.
+        if after.state is UploadState.VERIFIED and not self.is_partial:
+            after = replace(after, expires_at=None)
+        return after
