@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
+import asyncpg
 import pytest
 
 from tests.support.cluster import Cluster, eventually
 from tests.support.fakes import FakeClock, make_upload, settle
-from tests.support.state import claim, create, is_held, row
+from tests.support.state import NOBODY, claim, create, is_held, row, walk
 from tus_server.core.errors import LeaseLost, StateUnavailable
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
@@ -312,6 +313,52 @@ async def test_any_text_comes_back_as_it_was(cluster: Cluster, clock: FakeClock,
     assert (found.owner, found.metadata) == (text, text)
 
 
+# --- the reaper
+
+
+async def test_a_duty_ends_by_the_clock_of_the_database(cluster: Cluster) -> None:
+    first, second = await cluster.open("a"), await cluster.open("b")
+    assert await first.claim_duty("reap", 60)
+    assert not await second.claim_duty("reap", 60)
+    await cluster.query("UPDATE duties SET until = now() - interval '1 ms'")
+
+    assert await second.claim_duty("reap", 60)
+
+    assert not await first.claim_duty("reap", 60)
+
+
+async def test_a_purge_leaves_what_another_transaction_is_looking_at(
+    cluster: Cluster, clock: FakeClock
+) -> None:
+    state = await cluster.open("a")
+    uploads = [await walk(state, clock, await create(state, clock), S.CANCELED) for _ in range(3)]
+    await cluster.query("UPDATE uploads SET freed_at = state_on")
+    other = await asyncpg.connect(cluster.url)
+    transaction = other.transaction()
+    await transaction.start()
+    # As the creation of a final upload does to its partials.
+    seen = "SELECT FROM uploads WHERE id = $1 FOR KEY SHARE"
+    await other.execute(seen, uploads[0].id)
+
+    assert await state.purge(10, ended_s=60) == 2
+    await transaction.commit()
+    await other.close()
+
+    assert await state.purge(10, ended_s=60) == 1
+
+
+async def test_a_final_upload_of_what_is_not_there_is_a_defect_and_not_made(
+    cluster: Cluster, clock: FakeClock
+) -> None:
+    state = await cluster.open("a")
+    one, final = await create(state, clock, concat="partial"), make_upload(clock, concat="final;")
+
+    with pytest.raises(asyncpg.NotNullViolationError):
+        await state.create_upload(final, claim=False, partials=[one.id, NOBODY])
+
+    assert await state.find_upload(final.id) is None
+
+
 # --- connections
 
 
@@ -345,6 +392,21 @@ async def test_every_operation_of_a_request_is_one_round_trip(
     assert await count(state.ask_release(other.id)) == 1
     assert await count(state.beat([Lease(other.id, 1)])) == 1
     assert await count(state.release(Lease(other.id, 1))) == 1
+    # And of the reaper.
+    final = make_upload(clock, concat="final;...")
+    ids = [upload.id, other.id] * 500
+    assert await count(state.create_upload(final, claim=True, partials=ids)) == 1
+    assert await count(state.find_uploads(ids)) == 1
+    assert await count(state.find_partials(final.id)) == 1
+    assert await count(state.find_ready_finals(10)) == 1
+    assert await count(state.find_ready_finals(10, of=upload.id)) == 1
+    assert await count(state.let_partials_expire(final.id, 1)) == 1
+    assert await count(state.find_expired(10)) == 1
+    assert await count(state.find_kept_longer(10, kept_s=1)) == 1
+    assert await count(state.purge(10, ended_s=1)) == 1
+    assert await count(state.find_stale_nodes(1)) == 1
+    assert await count(state.forget_nodes(3600)) == 1
+    assert await count(state.claim_duty("reap", 1)) == 1
 
 
 async def test_a_small_pool_serves_many_at_once(cluster: Cluster, clock: FakeClock) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
@@ -11,11 +12,12 @@ import asyncpg
 import pytest
 
 from tests.support.cluster import Cluster, eventually
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeClock, make_upload
 from tests.support.postgres import PostgresServer
 from tests.support.state import claim, create
 from tus_server.core.errors import NodeNameTaken, SchemaMismatch, SettingsInvalid
 from tus_server.core.states import UploadState
+from tus_server.core.upload import Upload
 from tus_server.ports import Node
 from tus_server.state.postgres import (
     PostgresOptions,
@@ -74,6 +76,30 @@ async def test_the_migrations_make_the_schema(cluster: Cluster, empty: Cluster) 
     assert await cluster.query(CATALOGUE) == await empty.query(CATALOGUE)
     assert await cluster.query("SELECT * FROM probe") != []
     assert len(await empty.query("SELECT * FROM probe")) == 1
+
+
+async def test_rows_from_before_the_extensions_are_kept(
+    empty: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("tus_server.state.postgres.schema.migrations", lambda: migrations()[:1])
+        await migrate(PostgresOptions(empty.url))
+    names = "id, protocol, state, created_at, state_on, committed_bytes, crc64, next_part_number"
+    names += ", tail_length, generation, unclean, lease_epoch"
+    await empty.query(
+        f"INSERT INTO uploads ({names})"
+        f" VALUES ('{'a' * 32}', 'tus', 'receiving', now(), now(), 3, 1, 2, 0, 0, false, 1)"
+    )
+
+    await migrate(PostgresOptions(empty.url))
+
+    state = await empty.open("a")
+    [upload] = await state.list_uploads(None, 10)
+    assert (upload.offset, upload.state) == (3, UploadState.RECEIVING)
+    assert (upload.concat, upload.expires_at, upload.digests) == (None, None, {})
+    assert upload.max_size is None
+    assert await state.find_expired(10, ahead_s=1e6) == []
+    await state.commit(await claim(state, upload), upload, upload.with_bytes(1, 1))
 
 
 async def test_migrating_twice_does_nothing_more(empty: Cluster) -> None:
@@ -295,8 +321,26 @@ async def test_a_node_is_known_to_the_others(cluster: Cluster) -> None:
     assert await first.find_node("nobody") is None
     async with PostgresReader(PostgresOptions(cluster.url)) as reader:
         again = await reader.find_node("id-of-a")
+        assert await reader.find_stale_nodes(3600) == []
     assert again is not None
     assert again.node == found.node
+
+
+async def test_one_who_looks_on_finds_what_a_reaper_would(
+    cluster: Cluster, clock: FakeClock
+) -> None:
+    state = await cluster.open("a")
+    expired = await create(state, clock, concat="partial", expires_at=clock.now())
+    kept = await create(state, clock, state=UploadState.VERIFIED, length=0)
+    final = make_upload(clock, concat="final;...")
+    await state.create_upload(final, claim=False, partials=[expired.id])
+
+    async with PostgresReader(PostgresOptions(cluster.url)) as reader:
+        assert await reader.find_expired(10) == [expired]
+        assert await reader.find_kept_longer(10, kept_s=60) == [kept]
+        assert await reader.find_partials(final.id) == [expired]
+        assert await reader.find_uploads([kept.id]) == {kept.id: kept}
+        assert await reader.find_parts(kept.id) == []
 
 
 async def test_a_beat_shows_that_the_node_is_alive(cluster: Cluster) -> None:
@@ -392,38 +436,82 @@ def test_every_statement_is_one() -> None:
     assert all(text and ";" not in text for text in SQL.values())
 
 
+async def fill(cluster: Cluster, upload: Upload) -> None:
+    """Give the table 10,000 rows like that of `upload`."""
+    names = "protocol, state, created_at, state_on, length, committed_bytes, crc64, expires_at"
+    names += ", next_part_number, tail_length, generation, unclean, lease_epoch, freed_at"
+    await cluster.query(
+        f"INSERT INTO uploads (id, {names})"
+        f" SELECT id || '.' || number, {names} FROM uploads, generate_series(1, 10000) AS number"
+        " WHERE id = $1",
+        upload.id,
+    )
+    await cluster.query("VACUUM ANALYZE uploads")
+
+
+async def plan_of(cluster: Cluster, query: str, values: str) -> list[str]:
+    """Run a query of ours; give how, when that took little."""
+    connection = await asyncpg.connect(cluster.url)
+    # As after many passes, when Postgres plans without looking at the parameters.
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    await connection.execute(f"PREPARE pass AS {SQL[query]}")
+    plan = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, TIMING off) EXECUTE pass ({values})")
+    await connection.close()
+    lines = [line for (line,) in plan]
+    buffers = next(line for line in lines if "Buffers: " in line)
+    assert sum(map(int, re.findall(r"(?:hit|read)=(\d+)", buffers))) < 100, lines
+    return lines
+
+
 @pytest.mark.parametrize("state", [UploadState.VERIFIED, UploadState.RECEIVING])
 async def test_the_recovery_reads_few_rows_however_many_there_are(
     cluster: Cluster, clock: FakeClock, state: UploadState
 ) -> None:
     length = 0 if state is UploadState.VERIFIED else 5
     store = await cluster.open("a")
-    other = await create(store, clock, state=state, length=length)
-    names = "protocol, state, created_at, state_on, length, committed_bytes, crc64"
-    names += ", next_part_number, tail_length, generation, unclean, lease_epoch"
-    await cluster.query(
-        f"INSERT INTO uploads (id, {names})"
-        f" SELECT id || '.' || number, {names} FROM uploads, generate_series(1, 10000) AS number"
-        " WHERE id = $1",
-        other.id,
-    )
+    await fill(cluster, await create(store, clock, state=state, length=length))
     await create(store, clock, state=UploadState.COMPLETED, length=0)
-    await cluster.query("VACUUM ANALYZE uploads")
-    connection = await asyncpg.connect(cluster.url)
 
-    # As after many passes, when Postgres plans without looking at the parameters.
-    await connection.execute("SET plan_cache_mode = force_generic_plan")
-    await connection.execute(f"PREPARE pass AS {SQL['claim_unfinished']}")
-    plan = await connection.fetch(
-        "EXPLAIN (ANALYZE, BUFFERS, TIMING off)"
-        " EXECUTE pass (10, NULL, false, 0, 'x/y', 1, '', 3600)"
+    plan = await plan_of(cluster, "claim_unfinished", "10, NULL, false, 0, 'x/y', 1, '', 3600")
+
+    assert any("uploads_to_recover" in line for line in plan), plan
+
+
+@pytest.mark.parametrize(
+    "state", [UploadState.VERIFIED, UploadState.RECEIVING, UploadState.EXPIRED]
+)
+async def test_the_reaper_reads_few_rows_however_many_there_are(
+    cluster: Cluster, clock: FakeClock, state: UploadState
+) -> None:
+    store = await cluster.open("a")
+    now = datetime.now(UTC)
+    like = await create(
+        store,
+        clock,
+        state=state,
+        state_on=now,
+        length=0,
+        expires_at=None if state is UploadState.VERIFIED else now + timedelta(days=7),
+        freed_at=now if state is UploadState.EXPIRED else None,
     )
-    await connection.close()
+    await fill(cluster, like)
+    ones = [await create(store, clock, concat="partial") for _ in range(3)]
+    for _ in range(3):
+        final = make_upload(clock, concat="final;...")
+        await store.create_upload(final, claim=False, partials=[one.id for one in ones])
 
-    lines = [line for (line,) in plan]
-    assert any("uploads_to_recover" in line for line in lines)
-    buffers = next(line for line in lines if "Buffers: " in line)
-    assert sum(map(int, re.findall(r"(?:hit|read)=(\d+)", buffers))) < 100, lines
+    for query, values, index in (
+        ("find_expired", "10, NULL, 0", "uploads_expiring"),
+        ("find_expired", f"10, '{like.id}', 0", "uploads_expiring"),
+        ("find_kept_longer", "10, NULL, 3600", "uploads_finished"),
+        ("purge", "10, 3600", "uploads_ended"),
+        ("ready_finals", "10, NULL", "uploads_awaiting"),
+        ("ready_finals_of", f"10, NULL, '{ones[0].id}'", "Scan"),
+        ("find_partials", f"'{final.id}'", "uploads_pkey"),
+        ("find_stale_nodes", "3600", "uploads_by_tail"),
+    ):
+        plan = await plan_of(cluster, query, values)
+        assert any(index in line for line in plan), (query, plan)
 
 
 async def test_renewals_and_commits_under_a_lease_leave_the_indexes_alone(
@@ -438,7 +526,8 @@ async def test_renewals_and_commits_under_a_lease_leave_the_indexes_alone(
 
     before = await updates()
     state = await cluster.open("a")
-    upload = await create(state, clock, length=100)
+    later = datetime.now(UTC) + timedelta(days=7)  # it moves in steps of a minute (core.expiry)
+    upload = await create(state, clock, length=100, expires_at=later, concat="partial")
     lease = await claim(state, upload)
     for _ in range(10):
         await state.beat([lease])

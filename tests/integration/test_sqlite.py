@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from tests.integration.conftest import SmallDisk, soon
 from tests.support.fakes import FakeClock, make_upload, settle
-from tests.support.state import claim, row
+from tests.support.state import claim, create, row, walk
 from tus_server.core.checksums import crc64
 from tus_server.core.errors import (
     DataDirInUse,
@@ -36,7 +36,7 @@ from tus_server.core.errors import (
 )
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
-from tus_server.core.upload import Part, Protocol, Upload
+from tus_server.core.upload import Part, Protocol, Tail, Upload
 from tus_server.datadir import DataDir, find_server
 from tus_server.state.sqlite import SqliteReader, SqliteState
 from tus_server.state.sqlite.rows import SQL, microseconds, moment
@@ -446,17 +446,23 @@ async def test_a_lease_that_a_killed_server_had_is_taken_over_by_the_next(
         ("unfinished_work", "uploads_unfinished"),
         ("work_to_recover", "uploads_to_recover"),
         ("held_uploads", "uploads_"),
+        ("find_expired", "uploads_expiring"),
+        ("find_kept_longer", "uploads_finished"),
+        ("ready_finals", "uploads_awaiting"),
+        ("purge", "uploads_ended"),
     ],
 )
-async def test_what_a_crash_may_have_left_is_found_by_an_index_of_few_rows(
+async def test_what_is_looked_for_in_the_background_is_found_by_an_index_of_few_rows(
     path: Path, query: str, index: str
 ) -> None:
     with closing(connect(path, durable=True)) as db:
-        values = {"after": None, "freed_before": 0}
+        values: dict[str, object] = dict.fromkeys(re.findall(r":(\w+)", SQL[query]), 0)
         plan = db.execute(f"EXPLAIN QUERY PLAN {SQL[query]}", values).fetchall()
 
-    assert index in plan[0][3]
-    assert not any("TEMP B-TREE" in line[3] for line in plan)
+    steps = [line[3] for line in plan]
+    assert any(index in step for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+    assert not any(re.match(r"SCAN (?!json_each)(?!.*INDEX)", step) for step in steps), steps
 
 
 # --- rows in memory and in the file
@@ -496,6 +502,58 @@ async def test_rows_pushed_out_of_memory_are_read_again(
         claim = await state.claim_upload(upload.id)
         assert claim.upload == upload
         assert claim.lease is not None
+
+
+async def test_rows_changed_behind_the_memory_are_changed_or_gone_in_it_too(
+    state: SqliteState, clock: FakeClock
+) -> None:
+    steps = (S.COMPLETED, S.VERIFIED)
+    one = await walk(state, clock, await create(state, clock, concat="partial"), *steps)
+    final = make_upload(clock, concat="final;...")
+    await state.create_upload(final, claim=False, partials=[one.id])
+    assert one.id in state._cache
+
+    letting = asyncio.ensure_future(state.let_partials_expire(final.id, 60))
+    lease = await claim(state, one)  # from memory, before the answer
+    await letting
+    assert state._cache[one.id].expires_at is not None
+    ended = (await row(state, one)).stepped(S.EXPIRED, on=clock.now())
+    ended = replace(ended, freed_at=clock.now())
+    await state.commit(lease, one, ended, steps=(S.EXPIRED,), release=True)
+    await walk(state, clock, final, S.CANCELED)
+    clock.advance(100)
+    assert await state.purge(10, ended_s=60) == 1
+
+    assert one.id not in state._cache
+    assert await state.find_upload(one.id) is None
+
+
+async def test_a_purge_leaves_what_is_held_in_memory_alone(
+    state: SqliteState, clock: FakeClock
+) -> None:
+    upload = await walk(state, clock, await create(state, clock), S.CANCELED)
+    lease = await claim(state, upload)
+    freed = replace(upload, freed_at=clock.now())
+    await state.commit(lease, upload, freed)
+    clock.advance(100)
+
+    assert await state.purge(10, ended_s=60) == 0
+    await state.release(lease)
+    assert await state.purge(10, ended_s=60) == 1
+
+
+async def test_after_a_purge_of_unknown_outcome_the_file_is_asked(
+    state: SqliteState, clock: FakeClock
+) -> None:
+    upload = await create(state, clock)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SQL, "purge", "SELECT * FROM nowhere")
+        with pytest.raises(StateUnavailable):
+            await state.purge(10, ended_s=60)
+
+    assert not state._cache
+    assert await row(state, upload) == upload
 
 
 @given(st.integers(0, 4_102_444_800_000_000))  # to the year 2100
@@ -548,18 +606,19 @@ def normal(schema: list[tuple[str, str | None]]) -> list[tuple[str, str]]:
     return [(name, re.sub(r'[\s"]+', "", sql)) for name, sql in without_comments]
 
 
-def write_schema_1(path: Path) -> None:
-    """Make a database as the first version of this server did."""
-    script = Path(__file__).with_name("sqlite_schema_1.sql").read_text(encoding="utf-8")
+def write_schema(path: Path, version: int) -> None:
+    """Make a database as an earlier version of this server did."""
+    script = Path(__file__).with_name(f"sqlite_schema_{version}.sql").read_text(encoding="utf-8")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript(script)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("PRAGMA user_version = 1")
+        db.execute(f"PRAGMA user_version = {version}")
 
 
-def test_migrations_lead_to_the_schema_of_a_new_file(path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_migrations_lead_to_the_schema_of_a_new_file(path: Path, version: int) -> None:
     new = path.with_name("new.db")
-    write_schema_1(path)
+    write_schema(path, version)
 
     connect(path, durable=True).close()
     connect(new, durable=True).close()
@@ -570,7 +629,7 @@ def test_migrations_lead_to_the_schema_of_a_new_file(path: Path) -> None:
 
 
 async def test_a_file_of_the_first_version_keeps_all_it_has(path: Path, clock: FakeClock) -> None:
-    write_schema_1(path)
+    write_schema(path, 1)
     with closing(sqlite3.connect(path)) as db:
         db.executescript(f"""
             INSERT INTO uploads (seq, id, protocol, state, created_at, state_on, owner, metadata,
@@ -611,8 +670,53 @@ async def test_a_file_of_the_first_version_keeps_all_it_has(path: Path, clock: F
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+async def test_a_file_from_before_the_extensions_keeps_all_it_has(
+    path: Path, clock: FakeClock
+) -> None:
+    write_schema(path, 2)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"""
+            INSERT INTO uploads (seq, id, protocol, state, created_at, state_on, length,
+                committed_bytes, tail_length, tail_crc64, tail_node, tail_generation, object_key)
+            VALUES (3, '{"a" * 32}', 'tus', 'receiving', 1000000, 2000000, 9, 3, 2, -2, 'n', 1,
+                'key');
+            INSERT INTO upload_parts VALUES ('{"a" * 32}', 1, 0, 3, -2, 'etag');
+            INSERT INTO uploads (seq, id, protocol, state, created_at, state_on, length)
+            VALUES (7, '{"b" * 32}', 'tus', 'completed', 1, 1, 0);
+            UPDATE uploads SET state = 'verified', steps = '["verified"]' WHERE seq = 7;
+        """)
+
+    async with SqliteState(path, clock) as state:
+        receiving, done = (await state.list_uploads(None, 10))[::-1]
+        assert receiving == Upload(
+            id=UploadId("a" * 32),
+            protocol=Protocol.TUS,
+            state=S.RECEIVING,
+            created_at=EPOCH + timedelta(seconds=1),
+            state_on=EPOCH + timedelta(seconds=2),
+            length=9,
+            committed_bytes=3,
+            tail=Tail(2, 2**64 - 2, "n", 1),
+            object_key="key",
+        )
+        assert (receiving.concat, receiving.expires_at, receiving.digests) == (None, None, {})
+        assert receiving.max_size is None
+        assert await state.find_parts(receiving.id) == [Part(1, 0, 3, 2**64 - 2, "etag")]
+        assert [one.state for one in await state.history(done.id)] == [S.VERIFIED, S.COMPLETED]
+        assert [one.upload_id for one in await state.pending_events(10)] == [done.id]
+        assert await state.find_expired(10) == []
+        assert await state.find_kept_longer(10, kept_s=60) == [done]
+        lease = await claim(state, receiving)
+        after = replace(receiving, expires_at=EPOCH, tail=None).stepped(S.CANCELED, on=EPOCH)
+        await state.commit(lease, receiving, after, steps=(S.CANCELED,))
+        assert len(await state.pending_events(10)) == 2
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 async def test_a_reader_leaves_a_file_of_an_older_version_to_the_server(path: Path) -> None:
-    write_schema_1(path)
+    write_schema(path, 1)
     before = path.read_bytes()
 
     async with SqliteReader(path) as reader:
@@ -728,6 +832,24 @@ async def test_a_reader_sees_what_is_committed_while_the_writer_is_open(
             S.INITIATED,
         ]
         assert [event.kind for event in await reader.pending_events(10)] == [S.CANCELED]
+
+
+async def test_a_reader_finds_what_a_reaper_would(path: Path) -> None:
+    clock = FakeClock()  # years ago: a reader goes by the time it is
+    past = clock.now()
+    async with SqliteState(path, clock) as state, SqliteReader(path) as reader:
+        expired = await create(state, clock, concat="partial", expires_at=past)
+        await create(state, clock, expires_at=datetime.now(UTC) + timedelta(days=1))
+        kept = await walk(state, clock, await create(state, clock), S.COMPLETED, S.VERIFIED)
+        final = make_upload(clock, concat="final;...")
+        await state.create_upload(final, claim=False, partials=[expired.id])
+
+        assert await reader.find_expired(10) == [expired]
+        assert await reader.find_kept_longer(10, kept_s=60) == [kept]
+        assert await reader.find_partials(final.id) == [expired]
+        assert await reader.find_uploads([kept.id]) == {kept.id: kept}
+        assert await reader.find_parts(kept.id) == []
+        assert await reader.find_stale_nodes(1) == []
 
 
 async def test_a_reader_does_not_hold_the_writer_up(

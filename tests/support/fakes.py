@@ -32,6 +32,7 @@ from tus_server.ports import (
     Blocks,
     Claim,
     Event,
+    Joined,
     Lease,
     Node,
     NodeSeen,
@@ -109,11 +110,28 @@ class Tables:
     epochs: dict[UploadId, int] = field(default_factory=dict)  # of the last lease granted
     wanted: set[UploadId] = field(default_factory=set)
     nodes: dict[str, NodeSeen] = field(default_factory=dict)
+    members: dict[UploadId, list[UploadId]] = field(default_factory=dict)  # of final uploads
+    duties: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # process, until
     processes: dict[str, "FakeState"] = field(default_factory=dict)
 
     def expire(self, upload_id: UploadId) -> None:
         """Let the current lease of an upload run out; its holder may still beat in time."""
         self.leases[upload_id].dead = True
+
+    def is_needed(self, upload_id: UploadId) -> bool:
+        """Tell whether a final upload in state initiated consists of this one."""
+        return any(
+            upload_id in members and self.uploads[final_id].state is UploadState.INITIATED
+            for final_id, members in self.members.items()
+        )
+
+    def remove(self, upload_id: UploadId) -> None:
+        """Remove a row with all that belongs to it but events."""
+        del self.uploads[upload_id]
+        for rows in (self.parts, self.history, self.members):
+            rows.pop(upload_id, None)
+        for final_id, members in self.members.items():
+            self.members[final_id] = [one for one in members if one != upload_id]
 
     def kill(self, process: str | None = None) -> None:
         """Let a process (None: every one) be known to have ended without letting go."""
@@ -152,6 +170,44 @@ class FakeState:
         await asyncio.sleep(0)
         return found
 
+    async def find_uploads(self, upload_ids: Sequence[UploadId]) -> dict[UploadId, Upload]:
+        uploads = self.tables.uploads
+        found = {one: uploads[one] for one in upload_ids if one in uploads}
+        await asyncio.sleep(0)
+        return found
+
+    async def find_partials(self, upload_id: UploadId) -> list[Upload]:
+        found = [self.tables.uploads[one] for one in self.tables.members.get(upload_id, [])]
+        await asyncio.sleep(0)
+        return found
+
+    async def find_expired(
+        self, limit: int, after: UploadId | None = None, *, ahead_s: float = 0.0
+    ) -> list[Upload]:
+        moment = self._clock.now() + timedelta(seconds=ahead_s)
+        found = [
+            (upload.expires_at, place, upload)
+            for place, upload in enumerate(self.tables.uploads.values())
+            if upload.expires_at is not None and upload.expires_at <= moment
+            if self._may_expire(upload)
+        ]
+        found.sort(key=lambda one: one[:2])
+        await asyncio.sleep(0)
+        return self._page(found, limit, after, lambda upload: upload.expires_at)
+
+    async def find_kept_longer(
+        self, limit: int, after: UploadId | None = None, *, kept_s: float
+    ) -> list[Upload]:
+        moment = self._clock.now() - timedelta(seconds=kept_s)
+        found = [
+            (upload.state_on, place, upload)
+            for place, upload in enumerate(self.tables.uploads.values())
+            if upload.state in FINISHED and not upload.is_partial and upload.state_on < moment
+        ]
+        found.sort(key=lambda one: one[:2])
+        await asyncio.sleep(0)
+        return self._page(found, limit, after, self._finished_on)
+
     async def list_uploads(
         self, states: frozenset[UploadState] | None, limit: int, before: UploadId | None = None
     ) -> list[Upload]:
@@ -182,6 +238,39 @@ class FakeState:
     async def find_node(self, node_id: str) -> NodeSeen | None:
         await asyncio.sleep(0)
         return self.tables.nodes.get(node_id)
+
+    async def find_stale_nodes(self, silent_s: float) -> list[NodeSeen]:
+        unfinished = [row for row in self.tables.uploads.values() if row.state in UNFINISHED]
+        needed = {row.tail.node for row in unfinished if row.tail is not None}
+        nodes = self.tables.nodes.values()
+        found = [one for one in nodes if one.silent_s > silent_s and one.node.id not in needed]
+        await asyncio.sleep(0)
+        return sorted(found, key=lambda one: -one.silent_s)
+
+    def _may_expire(self, upload: Upload) -> bool:
+        if upload.state in UNFINISHED:
+            return True
+        is_left = upload.is_partial and upload.state is UploadState.VERIFIED
+        return is_left and not self.tables.is_needed(upload.id)
+
+    def _finished_on(self, upload: Upload) -> datetime | None:
+        """Give when an upload was finished, also of one that was deleted since."""
+        history = self.tables.history[upload.id]
+        return max((one.at for one in history if one.state in FINISHED), default=None)
+
+    def _page(
+        self,
+        found: Sequence[tuple[datetime, int, Upload]],
+        limit: int,
+        after: UploadId | None,
+        moment_of: Callable[[Upload], datetime | None],
+    ) -> list[Upload]:
+        """Give what comes behind row `after` in `found`, which is sorted by moment and place."""
+        if after in self.tables.uploads:
+            passed = moment_of(self.tables.uploads[after]) or START
+            place = list(self.tables.uploads).index(after)
+            found = [one for one in found if one[:2] > (passed, place)]
+        return [upload for _, _, upload in found[:limit]]
 
     # --- leases
 
@@ -295,11 +384,22 @@ class FakeState:
 
     # --- writing
 
-    async def create_upload(self, upload: Upload, *, claim: bool, numbers: int = 0) -> Lease | None:
+    async def create_upload(
+        self,
+        upload: Upload,
+        *,
+        claim: bool,
+        numbers: int = 0,
+        partials: Sequence[UploadId] = (),
+    ) -> Lease | None:
         assert upload.id not in self.tables.uploads
         assert claim or not numbers
+        assert all(one in self.tables.uploads for one in partials)
+        assert upload.is_final == bool(partials)
         _check_row(upload)
         self.tables.uploads[upload.id] = upload
+        if partials:
+            self.tables.members[upload.id] = list(partials)
         self.tables.history[upload.id] = [StatusChange(upload.state, upload.created_at)]
         lease = self._grant(upload.id, numbers) if claim else None
         await asyncio.sleep(0)
@@ -361,10 +461,78 @@ class FakeState:
         history = tables.history[upload_id]
         for state in steps:
             history.append(StatusChange(state, after.state_on, note))
-            if state in EVENTS:
+            if state in EVENTS and not after.is_partial:
                 tables.events.append(Event(upload_id, state, after.state_on))
         if note is not None and not steps:
             history.append(StatusChange(after.state, self._clock.now(), note))
+
+    # --- upkeep
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    async def is_needed(self, upload_id: UploadId) -> bool:
+        await asyncio.sleep(0)
+        return any(
+            self.tables.uploads[final_id].state in (UploadState.INITIATED, UploadState.COMPLETED)
+            for final_id, members in self.tables.members.items()
+            if upload_id in members
+        )
+
+    async def find_ready_finals(
+        self, limit: int, after: UploadId | None = None, *, of: UploadId | None = None
+    ) -> list[UploadId]:
+        found = [
+            final_id
+            for final_id, members in self.tables.members.items()
+            if of is None or of in members
+            if self.tables.uploads[final_id].state is UploadState.INITIATED
+            if self._is_settled({self.tables.uploads[one].state for one in members})
+        ]
+        await asyncio.sleep(0)
+        order = list(self.tables.uploads)
+        first = 0 if after is None else order.index(after) + 1
+        return [one for one in found if one in order[first:]][:limit]
+
+    def _is_settled(self, states: set[UploadState]) -> bool:
+        return bool(states & TERMINAL) or states <= FINISHED
+
+    async def let_partials_expire(self, upload_id: UploadId, after_s: float) -> None:
+        at = self._clock.now() + timedelta(seconds=after_s)
+        for one in self.tables.members.get(upload_id, []):
+            partial = self.tables.uploads[one]
+            if partial.state not in TERMINAL:
+                sooner = min(partial.expires_at or at, at)
+                self.tables.uploads[one] = replace(partial, expires_at=sooner)
+        await asyncio.sleep(0)
+
+    async def purge(self, limit: int, *, ended_s: float) -> int:
+        moment = self._clock.now() - timedelta(seconds=ended_s)
+        found = [
+            upload.id
+            for upload in sorted(self.tables.uploads.values(), key=lambda one: one.state_on)
+            if upload.freed_at is not None and not upload.unclean and upload.state_on < moment
+            if upload.id not in self.tables.leases and not self.tables.is_needed(upload.id)
+        ][:limit]
+        for upload_id in found:
+            self.tables.remove(upload_id)
+        await asyncio.sleep(0)
+        return len(found)
+
+    async def forget_nodes(self, silent_s: float) -> list[NodeSeen]:
+        found = await self.find_stale_nodes(silent_s)
+        for seen in found:
+            del self.tables.nodes[seen.node.id]
+        return found
+
+    async def claim_duty(self, name: str, lasts_s: float) -> bool:
+        await asyncio.sleep(0)
+        now = self._clock.now()
+        holder, until = self.tables.duties.get(name, (self._process, now))
+        if holder != self._process and until > now:
+            return False
+        self.tables.duties[name] = self._process, now + timedelta(seconds=lasts_s)
+        return True
 
     async def check(self) -> None:
         await asyncio.sleep(0)
@@ -475,6 +643,45 @@ class FakeObjects:
         else:
             self._check_whole(upload, stored.whole)
             stored.multiparts.pop(upload.multipart_id or "", None)
+
+    async def join(
+        self,
+        upload: Upload,
+        sources: Sequence[Upload],
+        *,
+        confirm: Callable[[], Awaitable[None]],
+    ) -> Joined:
+        await asyncio.sleep(0)
+        wholes = [self.disk.get(source.id, StoredUpload()).whole for source in sources]
+        for source, found in zip(sources, wholes, strict=True):
+            if found is None or len(found) != source.length:
+                raise BytesMissing(f"{source.id} is not there")
+        await confirm()
+        whole = b"".join(found for found in wholes if found)
+        self._check_whole(upload, whole)
+        limits = self._limits
+        if not limits.keeps_receipts:
+            self.disk.setdefault(upload.id, StoredUpload()).partial = whole
+            await asyncio.sleep(0)
+            return Joined()
+        writer = FakeWriter(self, upload, confirm)
+        if len(whole) <= limits.min_part_size:
+            await writer.put(whole)
+            parts = (Part(1, 0, len(whole), crc64(whole), "etag-1"),) if whole else ()
+            return Joined(parts, is_object=True)
+        size = max(limits.preferred_part_size, -(-len(whole) // limits.max_parts))
+        made, multipart_id = [], None
+        for number, start in enumerate(range(0, len(whole), size), 1):
+            block = whole[start : start + size]
+            multipart_id = writer.store(upload, number, start, block)
+            made.append(Part(number, start, len(block), crc64(block), f"etag-{number}"))
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                self.disk[upload.id].multiparts.pop(multipart_id or "", None)
+                tidy(self.disk, upload.id)
+                raise
+        return Joined(tuple(made), multipart_id)
 
     async def recover(self, upload: Upload, *, confirm: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(0)

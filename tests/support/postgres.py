@@ -278,6 +278,7 @@ def database_url(_shared_database_url: str) -> str:
         "DELETE FROM uploads",  # and what refers to them
         "DELETE FROM outbox",
         "DELETE FROM nodes",
+        "DELETE FROM duties",
     )
     return _shared_database_url
 

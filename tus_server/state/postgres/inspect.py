@@ -7,7 +7,7 @@ from tus_server.state.postgres.rows import SQL
 from tus_server.state.postgres.schema import find_version
 
 MIN_VERSION = 13
-_TABLES = "uploads,upload_parts,status_history,outbox,nodes,probe"
+_TABLES = "uploads,upload_parts,upload_members,status_history,outbox,nodes,duties,probe"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UNFINISHED
@@ -39,8 +40,12 @@ class Leases(Reads):
         self._epochs: dict[UploadId, int] = {}
         self._claiming: Counter[UploadId] = Counter()
         self._claiming_unfinished = 0
+        self._ahead = timedelta()  # the clock of the database before ours
         self._wanted: Callable[[UploadId], None] | None = None
         self._freed: Callable[[UploadId], None] | None = None
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
 
     @property
     def hears(self) -> bool:
@@ -135,6 +140,7 @@ class Leases(Reads):
         # In one order, so that two processes never wait for each other.
         epochs = {lease.upload_id: lease.epoch for lease in leases}
         ids = sorted(epochs)
+        asked = datetime.now(UTC)
         found = await self._pool.fetch(
             SQL["beat"],
             ",".join(ids),
@@ -146,6 +152,8 @@ class Leases(Reads):
         )
         wanted = frozenset(UploadId(row[0]) for row in found if row[1])
         lost = frozenset(ids) - {row[0] for row in found}
+        (told,) = (row[2] for row in found if row[2] is not None)
+        self._ahead = told - asked - (datetime.now(UTC) - asked) / 2
         return Beat(lost=lost, wanted=wanted)
 
     async def release(

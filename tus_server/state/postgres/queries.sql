@@ -5,27 +5,50 @@
 -- each new connection for the type, with three statements more.
 
 -- name: create_upload
--- $24..$26: epoch, holder and seconds of the lease; without one 0 and NULL.
+-- $28..$30: epoch, holder and seconds of the lease; without one 0 and NULL.
 WITH created AS (
     INSERT INTO uploads (
-        id, protocol, created_at, owner, metadata, state, state_on, length, committed_bytes, crc64,
-        next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64, tail_node,
-        tail_generation, generation, unclean, error_code, error_message, freed_at, lease_epoch,
-        lease_holder, lease_until
+        id, protocol, created_at, owner, metadata, concat, state, state_on, length,
+        committed_bytes, crc64, next_part_number, object_key, multipart_id, part_size, tail_length,
+        tail_crc64, tail_node, tail_generation, generation, unclean, error_code, error_message,
+        freed_at, expires_at, digests, max_size, lease_epoch, lease_holder, lease_until
     ) VALUES (
         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-        $21, $22, $23, $24, $25, clock_timestamp() + make_interval(secs => $26)
+        $21, $22, $23, $24, $25, $26, $27, $28, $29, clock_timestamp() + make_interval(secs => $30)
     )
     RETURNING seq, state, state_on
 )
 INSERT INTO status_history (upload_seq, state, state_on)
 SELECT seq, state, state_on FROM created
 
+-- name: create_final
+-- The same, and $31 the partial uploads it consists of, in order; the NULL of a missing one is
+-- refused. A statement of its own, because it costs what every other upload can be spared.
+WITH created AS (
+    INSERT INTO uploads (
+        id, protocol, created_at, owner, metadata, concat, state, state_on, length,
+        committed_bytes, crc64, next_part_number, object_key, multipart_id, part_size, tail_length,
+        tail_crc64, tail_node, tail_generation, generation, unclean, error_code, error_message,
+        freed_at, expires_at, digests, max_size, lease_epoch, lease_holder, lease_until
+    ) VALUES (
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+        $21, $22, $23, $24, $25, $26, $27, $28, $29, clock_timestamp() + make_interval(secs => $30)
+    )
+    RETURNING seq, state, state_on
+), members AS (
+    INSERT INTO upload_members (final_seq, position, partial_seq)
+    SELECT created.seq, position, partials.seq
+    FROM created, unnest(string_to_array($31, ',')) WITH ORDINALITY AS listed (id, position)
+    LEFT JOIN uploads AS partials ON partials.id = listed.id
+)
+INSERT INTO status_history (upload_seq, state, state_on)
+SELECT seq, state, state_on FROM created
+
 -- name: observe_upload
-SELECT id, protocol, created_at, owner, metadata, state, state_on, length, committed_bytes, crc64,
-    next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64, tail_node,
-    tail_generation, generation, unclean, error_code, error_message, freed_at,
-    lease_epoch, lease_holder
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, lease_epoch, lease_holder
 FROM uploads WHERE id = $1
 
 -- name: claim_upload
@@ -48,23 +71,24 @@ WITH granted AS (
            OR (committed_bytes + tail_length = $4 AND state IN ('initiated', 'receiving')))
     RETURNING *
 )
-SELECT id, protocol, created_at, owner, metadata, state, state_on, length, committed_bytes, crc64,
-    next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64, tail_node,
-    tail_generation, generation, unclean, error_code, error_message, freed_at,
-    lease_epoch, lease_holder, true AS is_granted, false AS is_alive
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, lease_epoch, lease_holder, true AS is_granted, false AS is_alive
 FROM granted
 UNION ALL
-SELECT id, protocol, created_at, owner, metadata, state, state_on, length, committed_bytes, crc64,
-    next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64, tail_node,
-    tail_generation, generation, unclean, error_code, error_message, freed_at,
-    lease_epoch, lease_holder, false, coalesce(lease_until > clock_timestamp(), false)
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, lease_epoch, lease_holder, false,
+    coalesce(lease_until > clock_timestamp(), false)
 FROM uploads WHERE id = $1 AND NOT EXISTS (SELECT FROM granted)
 
 -- name: commit
 -- $1..$4: id, epoch, holder and offset as the writer knows them; $5, $6 its state and committed
 -- bytes, without which a repetition could not be told from the first time. $7 release,
--- $8 seconds of the lease; $9..$26 the row; $27 steps, $28 those that are events, $29 note;
--- $30 receipts.
+-- $8 seconds of the lease; $9..$28 the row; $29 steps, $30 those that are events, $31 note;
+-- $32 receipts.
 -- release_wanted outlives the release until the next claim: it tells here whether one waits.
 -- Without release next_part_number never falls, however late a statement arrives.
 WITH changed AS (
@@ -88,27 +112,29 @@ WITH changed AS (
         unclean = $23,
         error_code = $24,
         error_message = $25,
-        freed_at = $26
+        freed_at = $26,
+        expires_at = $27,
+        digests = $28
     WHERE id = $1 AND lease_epoch = $2 AND lease_holder = $3
       AND committed_bytes + tail_length = $4 AND state = $5 AND committed_bytes = $6
     RETURNING seq, id, state, state_on, release_wanted
 ), history AS (
     INSERT INTO status_history (upload_seq, state, state_on, note)
-    SELECT seq, step, changed.state_on, CASE WHEN step = changed.state THEN $29 END
-    FROM changed, unnest(string_to_array($27, ',')) WITH ORDINALITY AS steps (step, position)
+    SELECT seq, step, changed.state_on, CASE WHEN step = changed.state THEN $31 END
+    FROM changed, unnest(string_to_array($29, ',')) WITH ORDINALITY AS steps (step, position)
     ORDER BY position
 ), noted AS (
     INSERT INTO status_history (upload_seq, state, state_on, note)
-    SELECT seq, state, clock_timestamp(), $29
-    FROM changed WHERE $29::text IS NOT NULL AND $27::text = ''
+    SELECT seq, state, clock_timestamp(), $31
+    FROM changed WHERE $31::text IS NOT NULL AND $29::text = ''
 ), events AS (
     INSERT INTO outbox (upload_id, kind, created_at)
     SELECT id, event, changed.state_on
-    FROM changed, unnest(string_to_array($28, ',')) WITH ORDINALITY AS events (event, position)
+    FROM changed, unnest(string_to_array($30, ',')) WITH ORDINALITY AS events (event, position)
     ORDER BY position
 ), receipts AS (
     INSERT INTO upload_parts (upload_seq, number, start, size, crc64, etag)
-    SELECT seq, part.* FROM changed, json_to_recordset($30::text::json)
+    SELECT seq, part.* FROM changed, json_to_recordset($32::text::json)
         AS part (number integer, start bigint, size bigint, crc64 bigint, etag text)
 )
 SELECT CASE WHEN $7 AND release_wanted THEN pg_notify('tus_freed', id || ' ' || $3) END
@@ -138,16 +164,21 @@ SELECT pg_notify('tus_wanted_' || split_part(lease_holder, '/', 2), id)
 FROM asked WHERE lease_holder <> $2
 
 -- name: beat
--- $1 ids, $2 epochs, $3 holder, $4 seconds of the lease, $5 node. Gives what is still held.
+-- $1 ids, $2 epochs, $3 holder, $4 seconds of the lease, $5 node. Gives what is still held, and
+-- in a row of its own the time.
 -- The node's row is touched once in a few seconds, however many processes share it.
 WITH seen AS (
     UPDATE nodes SET seen_at = now(), stopped_at = NULL
     WHERE id = $5 AND (seen_at < now() - interval '2 seconds' OR stopped_at IS NOT NULL)
+), renewed AS (
+    UPDATE uploads SET lease_until = clock_timestamp() + make_interval(secs => $4)
+    FROM unnest(string_to_array($1, ','), string_to_array($2, ',')::bigint[]) AS mine (id, epoch)
+    WHERE uploads.id = mine.id AND lease_epoch = mine.epoch AND lease_holder = $3
+    RETURNING uploads.id, release_wanted
 )
-UPDATE uploads SET lease_until = clock_timestamp() + make_interval(secs => $4)
-FROM unnest(string_to_array($1, ','), string_to_array($2, ',')::bigint[]) AS mine (id, epoch)
-WHERE uploads.id = mine.id AND lease_epoch = mine.epoch AND lease_holder = $3
-RETURNING uploads.id, release_wanted
+SELECT id, release_wanted, NULL::timestamptz FROM renewed
+UNION ALL
+SELECT NULL, NULL, clock_timestamp()
 
 -- name: holders_of_node
 -- Who has leases at a node, to find out which of them have ended.
@@ -190,21 +221,153 @@ WITH left_over AS (
     FROM found WHERE uploads.seq = found.seq
     RETURNING uploads.*
 )
-SELECT id, protocol, created_at, owner, metadata, state, state_on, length, committed_bytes, crc64,
-    next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64, tail_node,
-    tail_generation, generation, unclean, error_code, error_message, freed_at,
-    lease_epoch
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, lease_epoch
 FROM claimed ORDER BY seq
 
 -- name: list_uploads
 -- Newest first, from behind the row $2 (NULL: from the newest); $1 states or NULL for all.
-SELECT id, protocol, created_at, owner, metadata, state, state_on, length, committed_bytes, crc64,
-    next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64, tail_node,
-    tail_generation, generation, unclean, error_code, error_message, freed_at
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size
 FROM uploads
 WHERE ($1::text IS NULL OR state = ANY (string_to_array($1, ',')))
   AND ($2::text IS NULL OR seq < (SELECT seq FROM uploads WHERE id = $2))
 ORDER BY seq DESC LIMIT $3
+
+-- name: find_uploads
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size
+FROM uploads WHERE id = ANY (string_to_array($1, ','))
+
+-- name: find_partials
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size
+FROM upload_members JOIN uploads ON seq = partial_seq
+WHERE final_seq = (SELECT seq FROM uploads WHERE id = $1) ORDER BY position
+
+-- name: find_expired
+-- $1 limit, $2 id of the row to begin behind, or NULL, $3 seconds to look ahead.
+-- The first condition is that of the index uploads_expiring. Pages go by it: the row $2 has ended
+-- meanwhile, and its expires_at stays what it was.
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size
+FROM uploads
+WHERE (state IN ('initiated', 'receiving') OR (state = 'verified' AND concat = 'partial'))
+  AND expires_at <= now() + make_interval(secs => $3)
+  AND (expires_at, seq) > (
+      coalesce((SELECT expires_at FROM uploads WHERE id = $2), '-infinity'),
+      coalesce((SELECT seq FROM uploads WHERE id = $2), 0))
+  AND NOT (state = 'verified' AND EXISTS (
+      SELECT FROM upload_members JOIN uploads AS finals ON finals.seq = final_seq
+      WHERE partial_seq = uploads.seq AND finals.state = 'initiated'))
+ORDER BY expires_at, seq LIMIT $1
+
+-- name: find_kept_longer
+-- $1 limit, $2 id of the row to begin behind, or NULL, $3 seconds.
+-- The first two conditions are those of the index uploads_finished. Pages go by it: the row $2 is
+-- deleted meanwhile, but its history tells when it was finished.
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size
+FROM uploads
+WHERE state IN ('verified', 'accepted', 'rejected') AND concat IS DISTINCT FROM 'partial'
+  AND state_on < now() - make_interval(secs => $3)
+  AND (state_on, seq) > (
+      coalesce((
+          SELECT max(passed.state_on) FROM status_history AS passed
+          WHERE upload_seq = (SELECT seq FROM uploads WHERE id = $2)
+            AND passed.state IN ('verified', 'accepted', 'rejected')), '-infinity'),
+      coalesce((SELECT seq FROM uploads WHERE id = $2), 0))
+ORDER BY state_on, seq LIMIT $1
+
+-- name: ready_finals
+-- By the index uploads_awaiting. A lost partial settles it, whatever becomes of the others.
+SELECT id FROM uploads
+WHERE state = 'initiated' AND concat <> 'partial'
+  AND seq > coalesce((SELECT seq FROM uploads WHERE id = $2), 0)
+  AND (NOT EXISTS (
+           SELECT FROM upload_members JOIN uploads AS partials ON partials.seq = partial_seq
+           WHERE final_seq = uploads.seq
+             AND partials.state IN ('initiated', 'receiving', 'completed'))
+       OR EXISTS (
+           SELECT FROM upload_members JOIN uploads AS partials ON partials.seq = partial_seq
+           WHERE final_seq = uploads.seq
+             AND partials.state IN ('deleted', 'error', 'canceled', 'expired')))
+ORDER BY seq LIMIT $1
+
+-- name: ready_finals_of
+-- The same of those alone that consist of $3 among others.
+SELECT id FROM uploads
+WHERE state = 'initiated' AND concat <> 'partial'
+  AND seq IN (
+      SELECT final_seq FROM upload_members
+      WHERE partial_seq = (SELECT seq FROM uploads WHERE id = $3))
+  AND seq > coalesce((SELECT seq FROM uploads WHERE id = $2), 0)
+  AND (NOT EXISTS (
+           SELECT FROM upload_members JOIN uploads AS partials ON partials.seq = partial_seq
+           WHERE final_seq = uploads.seq
+             AND partials.state IN ('initiated', 'receiving', 'completed'))
+       OR EXISTS (
+           SELECT FROM upload_members JOIN uploads AS partials ON partials.seq = partial_seq
+           WHERE final_seq = uploads.seq
+             AND partials.state IN ('deleted', 'error', 'canceled', 'expired')))
+ORDER BY seq LIMIT $1
+
+-- name: is_needed
+SELECT EXISTS (
+    SELECT FROM upload_members JOIN uploads AS finals ON finals.seq = final_seq
+    WHERE partial_seq = (SELECT seq FROM uploads WHERE id = $1)
+      AND finals.state IN ('initiated', 'completed'))
+
+-- name: let_partials_expire
+-- $1 the final upload, $2 seconds. In one order of rows: two finals may consist of the same ones.
+WITH used AS (
+    SELECT seq FROM uploads
+    WHERE seq IN (
+        SELECT partial_seq FROM upload_members
+        WHERE final_seq = (SELECT seq FROM uploads WHERE id = $1))
+      AND state NOT IN ('deleted', 'error', 'canceled', 'expired')
+      AND (expires_at IS NULL OR expires_at > now() + make_interval(secs => $2))
+    ORDER BY seq FOR NO KEY UPDATE
+)
+UPDATE uploads SET expires_at = now() + make_interval(secs => $2)
+FROM used WHERE uploads.seq = used.seq
+
+-- name: purge
+-- $1 limit, $2 seconds since the end. By the index uploads_ended. What somebody holds or looks at
+-- just now is left for the next time: a final upload that is being created holds its partials.
+WITH ended AS (
+    SELECT seq FROM uploads
+    WHERE freed_at IS NOT NULL AND NOT unclean AND state_on < now() - make_interval(secs => $2)
+      AND lease_holder IS NULL
+      AND NOT EXISTS (
+          SELECT FROM upload_members JOIN uploads AS finals ON finals.seq = final_seq
+          WHERE partial_seq = uploads.seq AND finals.state = 'initiated')
+    ORDER BY state_on, seq LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM uploads USING ended WHERE uploads.seq = ended.seq RETURNING uploads.seq
+)
+SELECT count(*) FROM gone
+
+-- name: claim_duty
+-- $1 name, $2 holder, $3 seconds.
+INSERT INTO duties (name, holder, until)
+VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+WHERE duties.holder = excluded.holder OR duties.until <= clock_timestamp()
+RETURNING true
 
 -- name: find_parts
 SELECT number, start, size, crc64, etag FROM upload_parts
@@ -233,6 +396,21 @@ UPDATE nodes SET stopped_at = now() WHERE id = $1
 
 -- name: find_node
 SELECT id, label, extract(epoch FROM now() - seen_at)::float8 FROM nodes WHERE id = $1
+
+-- name: find_stale_nodes
+-- $1 seconds of silence.
+SELECT id, label, extract(epoch FROM now() - seen_at)::float8 FROM nodes
+WHERE seen_at < now() - make_interval(secs => $1)
+  AND NOT EXISTS (
+      SELECT FROM uploads WHERE tail_node = nodes.id AND state IN ('initiated', 'receiving'))
+ORDER BY seen_at, id
+
+-- name: forget_nodes
+DELETE FROM nodes
+WHERE seen_at < now() - make_interval(secs => $1)
+  AND NOT EXISTS (
+      SELECT FROM uploads WHERE tail_node = nodes.id AND state IN ('initiated', 'receiving'))
+RETURNING id, label, extract(epoch FROM now() - seen_at)::float8
 
 -- name: check
 -- A write that changes nothing but must reach the disk.

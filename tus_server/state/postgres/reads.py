@@ -1,13 +1,14 @@
 """The reading half of the store, for the server and for those who look on."""
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
-from tus_server.core.upload import Upload
-from tus_server.ports import Event, Node, NodeSeen, StatusChange
+from tus_server.core.upload import Part, Upload
+from tus_server.ports import Event, NodeSeen, StatusChange
 from tus_server.state.postgres import rows
 from tus_server.state.postgres.options import PostgresOptions
 from tus_server.state.postgres.pool import Pool
@@ -24,6 +25,23 @@ class Reads:
         found = await self._pool.fetch(SQL["observe_upload"], upload_id, repeatable=True)
         return rows.upload(found[0]) if found else None
 
+    async def find_uploads(self, upload_ids: Sequence[UploadId]) -> dict[UploadId, Upload]:
+        found = await self._uploads("find_uploads", ",".join(upload_ids))
+        return {one.id: one for one in found}
+
+    async def find_partials(self, upload_id: UploadId) -> list[Upload]:
+        return await self._uploads("find_partials", upload_id)
+
+    async def find_expired(
+        self, limit: int, after: UploadId | None = None, *, ahead_s: float = 0.0
+    ) -> list[Upload]:
+        return await self._uploads("find_expired", limit, after, ahead_s)
+
+    async def find_kept_longer(
+        self, limit: int, after: UploadId | None = None, *, kept_s: float
+    ) -> list[Upload]:
+        return await self._uploads("find_kept_longer", limit, after, kept_s)
+
     async def list_uploads(
         self,
         states: frozenset[UploadState] | None,
@@ -31,8 +49,11 @@ class Reads:
         before: UploadId | None = None,
     ) -> list[Upload]:
         wanted = None if states is None else ",".join(states)
-        found = await self._pool.fetch(SQL["list_uploads"], wanted, before, limit, repeatable=True)
-        return [rows.upload(row) for row in found]
+        return await self._uploads("list_uploads", wanted, before, limit)
+
+    async def find_parts(self, upload_id: UploadId) -> list[Part]:
+        found = await self._pool.fetch(SQL["find_parts"], upload_id, repeatable=True)
+        return [rows.part(row) for row in found]
 
     async def history(self, upload_id: UploadId) -> list[StatusChange]:
         found = await self._pool.fetch(SQL["history"], upload_id, repeatable=True)
@@ -44,7 +65,15 @@ class Reads:
 
     async def find_node(self, node_id: str) -> NodeSeen | None:
         found = await self._pool.fetch(SQL["find_node"], node_id, repeatable=True)
-        return NodeSeen(Node(found[0][0], found[0][1]), found[0][2]) if found else None
+        return rows.node(found[0]) if found else None
+
+    async def find_stale_nodes(self, silent_s: float) -> list[NodeSeen]:
+        found = await self._pool.fetch(SQL["find_stale_nodes"], silent_s, repeatable=True)
+        return [rows.node(row) for row in found]
+
+    async def _uploads(self, query: str, *values: object) -> list[Upload]:
+        found = await self._pool.fetch(SQL[query], *values, repeatable=True)
+        return [rows.upload(row) for row in found]
 
 
 class PostgresReader(Reads):

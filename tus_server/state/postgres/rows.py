@@ -9,11 +9,12 @@ from asyncpg import Record
 from tus_server.core.ids import UploadId
 from tus_server.core.states import EVENTS, UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
-from tus_server.ports import Event, StatusChange
+from tus_server.ports import Event, Node, NodeSeen, StatusChange
+from tus_server.state.digests import parse_digests, render_digests
 from tus_server.state.queries import load_queries
 
 SQL = load_queries(__package__, "queries.sql")
-COLUMNS = 23  # of an upload, at the beginning of every row that has one
+COLUMNS = 27  # of an upload, at the beginning of every row that has one
 
 _SIGN = 1 << 63
 _WRAP = 1 << 64
@@ -66,6 +67,8 @@ def _mutable(upload: Upload) -> tuple[Any, ...]:
         upload.error_code,
         stored_text(upload.error_message),
         upload.freed_at,
+        upload.expires_at,
+        render_digests(upload.digests),
     )
 
 
@@ -77,7 +80,9 @@ def insert_values(upload: Upload) -> tuple[Any, ...]:
         upload.created_at,
         stored_text(upload.owner),
         stored_text(upload.metadata),
+        stored_text(upload.concat),
         *_mutable(upload),
+        upload.max_size,
     )
 
 
@@ -85,10 +90,12 @@ def commit_values(
     after: Upload, steps: tuple[UploadState, ...], parts: Sequence[Part], note: str | None
 ) -> tuple[Any, ...]:
     """Give what commit takes of the row, and of what is written with it."""
+    # tus 1.0.0, Concatenation: a partial upload is no event (T100).
+    events = () if after.is_partial else EVENTS
     return (
         *_mutable(after),
         ",".join(steps),
-        ",".join(step for step in steps if step in EVENTS),
+        ",".join(step for step in steps if step in events),
         stored_text(note),
         json.dumps([_receipt(part) for part in parts]) if parts else "[]",
     )
@@ -112,21 +119,25 @@ def upload(row: Record) -> Upload:
         created_at=row[2],
         owner=plain_text(row[3]),
         metadata=plain_text(row[4]),
-        state=UploadState(row[5]),
-        state_on=row[6],
-        length=row[7],
-        committed_bytes=row[8],
-        crc64=_unsigned(row[9]),
-        next_part_number=row[10],
-        object_key=row[11],
-        multipart_id=row[12],
-        part_size=row[13],
-        tail=Tail(row[14], _unsigned(row[15]), row[16], row[17]) if row[14] else None,
-        generation=row[18],
-        unclean=row[19],
-        error_code=row[20],
-        error_message=plain_text(row[21]),
-        freed_at=row[22],
+        concat=plain_text(row[5]),
+        state=UploadState(row[6]),
+        state_on=row[7],
+        length=row[8],
+        committed_bytes=row[9],
+        crc64=_unsigned(row[10]),
+        next_part_number=row[11],
+        object_key=row[12],
+        multipart_id=row[13],
+        part_size=row[14],
+        tail=Tail(row[15], _unsigned(row[16]), row[17], row[18]) if row[15] else None,
+        generation=row[19],
+        unclean=row[20],
+        error_code=row[21],
+        error_message=plain_text(row[22]),
+        freed_at=row[23],
+        expires_at=row[24],
+        digests=parse_digests(row[25]),
+        max_size=row[26],
     )
 
 
@@ -138,6 +149,11 @@ def part(row: Record) -> Part:
 def change(row: Record) -> StatusChange:
     """Give a row of the history."""
     return StatusChange(UploadState(row[0]), row[1], plain_text(row[2]))
+
+
+def node(row: Record) -> NodeSeen:
+    """Give a node."""
+    return NodeSeen(Node(row[0], row[1]), row[2])
 
 
 def event(row: Record) -> Event:

@@ -48,6 +48,12 @@ CREATE TABLE uploads (
                          OR (freed_at IS NULL
                              AND state IN ('deleted', 'error', 'canceled', 'expired'))
                      ) STORED,
+    -- Upload-Concat as received; which partial uploads a final one has is in upload_members.
+    concat           text,
+    expires_at       timestamptz,
+    -- JSON: base64 or null, by algorithm.
+    digests          text NOT NULL DEFAULT '{}',
+    max_size         bigint CHECK (max_size > 0),
     CHECK (committed_bytes + tail_length <= length),
     CHECK ((tail_length > 0) = (tail_generation IS NOT NULL)),
     CHECK ((tail_length > 0) = (tail_crc64 IS NOT NULL)),
@@ -60,6 +66,27 @@ CREATE TABLE uploads (
 ) WITH (fillfactor = 75);  -- room on the page for the updates that follow each insert
 
 CREATE INDEX uploads_to_recover ON uploads (seq) WHERE to_recover;
+
+-- What the reaper looks for, and final uploads that wait for partial ones. A change of state is
+-- never HOT with them, but there are few of an upload; generated columns, which would leave it so,
+-- make every commit dearer.
+CREATE INDEX uploads_expiring ON uploads (expires_at, seq)
+    WHERE expires_at IS NOT NULL
+        AND (state IN ('initiated', 'receiving') OR (state = 'verified' AND concat = 'partial'));
+CREATE INDEX uploads_finished ON uploads (state_on, seq)
+    WHERE state IN ('verified', 'accepted', 'rejected') AND concat IS DISTINCT FROM 'partial';
+CREATE INDEX uploads_ended ON uploads (state_on, seq) WHERE freed_at IS NOT NULL AND NOT unclean;
+CREATE INDEX uploads_awaiting ON uploads (seq) WHERE state = 'initiated' AND concat <> 'partial';
+CREATE INDEX uploads_by_tail ON uploads (tail_node) WHERE tail_node IS NOT NULL;
+
+-- What final uploads consist of, in order. Of one that is finished the partials may go.
+CREATE TABLE upload_members (
+    final_seq   bigint NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
+    position    integer NOT NULL CHECK (position >= 1),
+    partial_seq bigint NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
+    PRIMARY KEY (final_seq, position)
+);
+CREATE INDEX upload_members_by_partial ON upload_members (partial_seq);
 
 CREATE TABLE upload_parts (
     upload_seq bigint NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
@@ -101,6 +128,13 @@ CREATE TABLE nodes (
     retired    boolean NOT NULL DEFAULT false
 );
 CREATE UNIQUE INDEX nodes_label ON nodes (label) WHERE NOT retired;
+
+-- What one process at a time does.
+CREATE TABLE duties (
+    name   text PRIMARY KEY,
+    holder text NOT NULL,
+    until  timestamptz NOT NULL
+);
 
 -- One row that readiness writes to.
 CREATE TABLE probe (

@@ -25,12 +25,13 @@ from tus_server.state.postgres.options import PostgresOptions
 from tus_server.state.postgres.pool import Pool
 from tus_server.state.postgres.rows import COLUMNS, SQL
 from tus_server.state.postgres.start import open_checked
+from tus_server.state.postgres.upkeep import Upkeep
 
 STOP_WAIT_S = 2.0  # for saying goodbye
 BACKOFF_S = (0.05, 2.0)  # between two attempts of a commit: at first, at most
 
 
-class PostgresState(Leases):
+class PostgresState(Leases, Upkeep):
     """See ports.StateStore. Use as an async context manager on the loop that serves.
 
     process: the name of this process among all of its node, lower-case hex; no other process
@@ -60,6 +61,7 @@ class PostgresState(Leases):
             self._pool.adopt(connection)
             if self._registers:
                 await register(connection, self._options, self._node)
+            await self.beat([])  # tells what time it is
             channels = {
                 f"tus_wanted_{self._process}": self._hear_wanted,
                 "tus_freed": self._hear_freed,
@@ -83,16 +85,29 @@ class PostgresState(Leases):
         finally:
             await self._stack.aclose()
 
-    async def create_upload(self, upload: Upload, *, claim: bool, numbers: int = 0) -> Lease | None:
+    async def create_upload(
+        self,
+        upload: Upload,
+        *,
+        claim: bool,
+        numbers: int = 0,
+        partials: Sequence[UploadId] = (),
+    ) -> Lease | None:
         row = replace(upload, next_part_number=upload.next_part_number + numbers)
         lease = (1, self._holder, self._options.lease_s) if claim else (0, None, None)
+        values = (*rows.insert_values(row), *lease)
         try:
-            await self._pool.fetch(
-                SQL["create_upload"], *rows.insert_values(row), *lease, repeatable=True
-            )
+            if partials:
+                values = (*values, ",".join(partials))
+                await self._pool.fetch(SQL["create_final"], *values, repeatable=True)
+            else:
+                await self._pool.fetch(SQL["create_upload"], *values, repeatable=True)
         except asyncpg.UniqueViolationError:
             # A first attempt may have taken effect, and its answer been lost.
-            if await self.find_upload(upload.id) != row:
+            found = await self.find_upload(upload.id)
+            is_ours = found is not None and found.created_at == row.created_at
+            # Without a lease others may have gone on with it meanwhile: a final upload is joined.
+            if not is_ours or (claim and found != row):
                 raise
         return self._remember(row, 1, numbers) if claim else None
 
@@ -162,10 +177,6 @@ class PostgresState(Leases):
             # Whether that was before or after an attempt of ours, nobody can tell.
             raise StateUnavailable("The upload was taken over while Postgres was away.")
         raise LeaseLost
-
-    async def find_parts(self, upload_id: UploadId) -> list[Part]:
-        found = await self._pool.fetch(SQL["find_parts"], upload_id, repeatable=True)
-        return [rows.part(row) for row in found]
 
     async def mark_stopped(self) -> None:
         """Let other nodes know that the last process of this one ends, so that its name is free."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -10,9 +11,9 @@ from typing import Self, TypeVar
 from tus_server.core.errors import DataDirUnusable, SchemaMismatch
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
-from tus_server.core.upload import Upload
+from tus_server.core.upload import Part, Upload
 from tus_server.ports import Event, NodeSeen, StatusChange
-from tus_server.state.sqlite import rows
+from tus_server.state.sqlite import lookups, rows
 from tus_server.state.sqlite.schema import connect
 
 T = TypeVar("T")
@@ -24,22 +25,52 @@ class Reads:
     async def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         raise NotImplementedError
 
+    def now(self) -> datetime:
+        """Give the time that decides what has expired."""
+        raise NotImplementedError
+
+    async def find_uploads(self, upload_ids: Sequence[UploadId]) -> dict[UploadId, Upload]:
+        return await self._run(lambda db: lookups.find_all(db, upload_ids))
+
+    async def find_partials(self, upload_id: UploadId) -> list[Upload]:
+        return await self._run(lambda db: lookups.partials(db, upload_id))
+
+    async def find_expired(
+        self, limit: int, after: UploadId | None = None, *, ahead_s: float = 0.0
+    ) -> list[Upload]:
+        now = rows.microseconds(self.now() + timedelta(seconds=ahead_s))
+        return await self._run(lambda db: lookups.expired(db, limit, after, now=now))
+
+    async def find_kept_longer(
+        self, limit: int, after: UploadId | None = None, *, kept_s: float
+    ) -> list[Upload]:
+        before = rows.microseconds(self.now() - timedelta(seconds=kept_s))
+        return await self._run(
+            lambda db: lookups.kept_longer(db, limit, after, finished_before=before)
+        )
+
+    async def find_parts(self, upload_id: UploadId) -> list[Part]:
+        return await self._run(lambda db: rows.find_parts(db, upload_id))
+
     async def list_uploads(
         self,
         states: frozenset[UploadState] | None,
         limit: int,
         before: UploadId | None = None,
     ) -> list[Upload]:
-        return await self._run(lambda db: rows.select(db, states, limit, before))
+        return await self._run(lambda db: lookups.select(db, states, limit, before))
 
     async def history(self, upload_id: UploadId) -> list[StatusChange]:
-        return await self._run(lambda db: rows.history(db, upload_id))
+        return await self._run(lambda db: lookups.history(db, upload_id))
 
     async def pending_events(self, limit: int) -> list[Event]:
-        return await self._run(lambda db: rows.pending_events(db, limit))
+        return await self._run(lambda db: lookups.pending_events(db, limit))
 
     async def find_node(self, node_id: str) -> NodeSeen | None:
         return None  # there is one alone, and it knows itself
+
+    async def find_stale_nodes(self, silent_s: float) -> list[NodeSeen]:
+        return []
 
 
 class SqliteReader(Reads):
@@ -60,6 +91,9 @@ class SqliteReader(Reads):
 
     async def find_upload(self, upload_id: UploadId) -> Upload | None:
         return await self._run(lambda db: rows.find(db, upload_id))
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     async def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         def run() -> T:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from tus_server.core.errors import LeaseLost
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
-from tus_server.ports import Event, StatusChange
+from tus_server.state.digests import parse_digests, render_digests
 from tus_server.state.outcome import has_become
 from tus_server.state.queries import load_queries
 
@@ -78,31 +78,37 @@ def _kept(upload: Upload) -> tuple[Any, ...]:
         upload.error_code,
         upload.error_message,
         None if upload.freed_at is None else microseconds(upload.freed_at),
+        None if upload.expires_at is None else microseconds(upload.expires_at),
+        render_digests(upload.digests),
     )
 
 
-def _upload(row: tuple[Any, ...]) -> Upload:
+def upload(row: tuple[Any, ...]) -> Upload:
     return Upload(
         id=UploadId(row[0]),
         protocol=Protocol(row[1]),
-        state=UploadState(row[2]),
-        created_at=moment(row[3]),
-        state_on=moment(row[4]),
-        owner=row[5],
-        metadata=row[6],
-        length=row[7],
-        committed_bytes=row[8],
-        crc64=_unsigned(row[9]),
-        next_part_number=row[10],
-        object_key=row[11],
-        multipart_id=row[12],
-        part_size=row[13],
-        tail=Tail(row[14], _unsigned(row[15]), row[16], row[17]) if row[14] else None,
-        generation=row[18],
-        unclean=bool(row[19]),
-        error_code=row[20],
-        error_message=row[21],
-        freed_at=None if row[22] is None else moment(row[22]),
+        concat=row[2],
+        state=UploadState(row[3]),
+        created_at=moment(row[4]),
+        state_on=moment(row[5]),
+        owner=row[6],
+        metadata=row[7],
+        length=row[8],
+        committed_bytes=row[9],
+        crc64=_unsigned(row[10]),
+        next_part_number=row[11],
+        object_key=row[12],
+        multipart_id=row[13],
+        part_size=row[14],
+        tail=Tail(row[15], _unsigned(row[16]), row[17], row[18]) if row[15] else None,
+        generation=row[19],
+        unclean=bool(row[20]),
+        error_code=row[21],
+        error_message=row[22],
+        freed_at=None if row[23] is None else moment(row[23]),
+        expires_at=None if row[24] is None else moment(row[24]),
+        digests=parse_digests(row[25]),
+        max_size=row[26],
     )
 
 
@@ -117,13 +123,16 @@ def begin_run(db: Connection) -> tuple[int, set[UploadId]]:
     return number, {UploadId(row[0]) for row in db.execute(SQL["held_uploads"])}
 
 
-def insert(db: Connection, upload: Upload, *, held: bool) -> None:
-    """Insert the row; a trigger adds its first history row."""
+def insert(
+    db: Connection, upload: Upload, *, held: bool, partials: Sequence[UploadId] = ()
+) -> None:
+    """Insert the row, and what it consists of; a trigger adds its first history row."""
     db.execute(
         SQL["insert_upload"],
         (
             upload.id,
             upload.protocol,
+            upload.concat,
             upload.state,
             microseconds(upload.created_at),
             microseconds(upload.state_on),
@@ -131,9 +140,13 @@ def insert(db: Connection, upload: Upload, *, held: bool) -> None:
             upload.metadata,
             *_received(upload),
             *_kept(upload),
+            upload.max_size,
             held,
         ),
     )
+    if partials:
+        members = [(upload.id, position, one) for position, one in enumerate(partials, 1)]
+        db.executemany(SQL["insert_member"], members)
 
 
 def mark_claimed(db: Connection, claims: Sequence[tuple[Upload, bool]]) -> None:
@@ -172,6 +185,7 @@ def update(db: Connection, change: Change) -> None:
             _render_steps(change.steps),
             after.id,
             change.before.offset,
+            change.before.state,
         ),
     ).rowcount
     if changed != 1:
@@ -201,54 +215,10 @@ def _took_effect(db: Connection, change: Change) -> bool:
 def find(db: Connection, upload_id: UploadId) -> Upload | None:
     """Give the row, or None."""
     row = db.execute(SQL["find_upload"], (upload_id,)).fetchone()
-    return None if row is None else _upload(row)
-
-
-def select(
-    db: Connection, states: frozenset[UploadState] | None, limit: int, before: UploadId | None
-) -> list[Upload]:
-    """Give rows, newest first."""
-    wanted = None if states is None else json.dumps(sorted(states))
-    found = db.execute(SQL["list_uploads"], {"states": wanted, "before": before, "limit": limit})
-    return [_upload(row) for row in found]
+    return None if row is None else upload(row)
 
 
 def find_parts(db: Connection, upload_id: UploadId) -> list[Part]:
     """Give the receipts of an upload, by start."""
     found = db.execute(SQL["find_parts"], (upload_id,))
     return [Part(number, start, size, _unsigned(c), etag) for number, start, size, c, etag in found]
-
-
-def unfinished(
-    db: Connection,
-    limit: int,
-    after: UploadId | None,
-    *,
-    receiving: bool,
-    freed_before: int,
-    held: Container[UploadId],
-) -> list[Upload]:
-    """Give rows a crash may have left half-way, oldest first, without those in `held`.
-
-    freed_before: microseconds since 1970; of unclean terminal rows, those freed since then wait.
-    """
-    found: list[Upload] = []
-    text = SQL["unfinished_work" if receiving else "work_to_recover"]
-    query = db.execute(text, {"after": after, "freed_before": freed_before})
-    while len(found) < limit and (row := query.fetchone()) is not None:
-        if row[0] not in held:
-            found.append(_upload(row))
-    query.close()
-    return found
-
-
-def history(db: Connection, upload_id: UploadId) -> list[StatusChange]:
-    """Give status changes, newest first."""
-    found = db.execute(SQL["history"], (upload_id,))
-    return [StatusChange(UploadState(state), moment(at), note) for state, at, note in found]
-
-
-def pending_events(db: Connection, limit: int) -> list[Event]:
-    """Give undelivered events, oldest first."""
-    found = db.execute(SQL["pending_events"], (limit,))
-    return [Event(UploadId(i), UploadState(kind), moment(at)) for i, kind, at in found]

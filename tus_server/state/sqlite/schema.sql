@@ -40,6 +40,12 @@ CREATE TABLE uploads (
     freed_at        INTEGER,
     -- JSON: the states the last transition went through, to the current one; see the triggers.
     steps           TEXT NOT NULL DEFAULT '[]',
+    -- Upload-Concat as received; which partial uploads a final one has is in upload_members.
+    concat          TEXT,
+    expires_at      INTEGER,
+    -- JSON: base64 or null, by algorithm.
+    digests         TEXT NOT NULL DEFAULT '{}',
+    max_size        INTEGER CHECK (max_size > 0),
     CHECK (length IS NULL OR committed_bytes + tail_length <= length),
     CHECK ((tail_length > 0) = (tail_generation IS NOT NULL)),
     CHECK ((tail_length > 0) = (tail_crc64 IS NOT NULL)),
@@ -64,6 +70,18 @@ CREATE INDEX uploads_to_recover ON uploads (seq)
         OR (freed_at IS NULL AND (state = 'deleted' OR state = 'error' OR state = 'canceled'
                                   OR state = 'expired'));
 
+-- What the reaper looks for, and final uploads that wait for partial ones: each a small part, but
+-- for the finished.
+CREATE INDEX uploads_expiring ON uploads (expires_at)
+    WHERE expires_at IS NOT NULL
+        AND (state = 'initiated' OR state = 'receiving'
+             OR (state = 'verified' AND concat = 'partial'));
+CREATE INDEX uploads_finished ON uploads (state_on)
+    WHERE (state = 'verified' OR state = 'accepted' OR state = 'rejected')
+        AND concat IS NOT 'partial';
+CREATE INDEX uploads_ended ON uploads (state_on) WHERE freed_at IS NOT NULL AND unclean = 0;
+CREATE INDEX uploads_awaiting ON uploads (seq) WHERE concat <> 'partial' AND state = 'initiated';
+
 CREATE TABLE upload_parts (
     upload_id TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE,
     number    INTEGER NOT NULL CHECK (number >= 1),
@@ -73,6 +91,15 @@ CREATE TABLE upload_parts (
     etag      TEXT,
     PRIMARY KEY (upload_id, number)
 ) WITHOUT ROWID;
+
+-- What final uploads consist of, in order. Of one that is finished the partials may go.
+CREATE TABLE upload_members (
+    final_seq   INTEGER NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
+    position    INTEGER NOT NULL CHECK (position >= 1),
+    partial_seq INTEGER NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
+    PRIMARY KEY (final_seq, position)
+) WITHOUT ROWID;
+CREATE INDEX upload_members_by_partial ON upload_members (partial_seq);
 
 CREATE TABLE status_history (
     id         INTEGER PRIMARY KEY,
@@ -92,11 +119,12 @@ END;
 CREATE TRIGGER uploads_stepped AFTER UPDATE OF steps ON uploads WHEN NEW.state <> OLD.state BEGIN
     INSERT INTO status_history (upload_seq, state, state_on)
     SELECT NEW.seq, value, NEW.state_on FROM json_each(NEW.steps) ORDER BY key;
-    -- states.EVENTS
+    -- states.EVENTS; a partial upload is no event (tus 1.0.0, Concatenation; T100).
     INSERT INTO outbox (upload_id, kind, created_at)
     SELECT NEW.id, value, NEW.state_on FROM json_each(NEW.steps)
-    WHERE value = 'verified' OR value = 'deleted' OR value = 'error' OR value = 'canceled'
-       OR value = 'expired'
+    WHERE NEW.concat IS NOT 'partial'
+      AND (value = 'verified' OR value = 'deleted' OR value = 'error' OR value = 'canceled'
+           OR value = 'expired')
     ORDER BY key;
 END;
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -22,17 +22,17 @@ from tus_server.core.states import UNFINISHED, UploadState
 from tus_server.core.upload import Part, Upload
 from tus_server.ports import SECOND_PASS_S, Beat, Claim, Clock, Lease
 from tus_server.state.outcome import has_become
-from tus_server.state.sqlite import rows
+from tus_server.state.sqlite import lookups, rows
 from tus_server.state.sqlite.leases import Leases
-from tus_server.state.sqlite.reader import Reads
 from tus_server.state.sqlite.schema import connect
+from tus_server.state.sqlite.upkeep import Upkeep
 from tus_server.state.sqlite.writer import Writer
 
 CACHED_ROWS = 4096
 T = TypeVar("T")
 
 
-class SqliteState(Reads):
+class SqliteState(Upkeep):
     """See ports.StateStore. Use as an async context manager on the loop that serves."""
 
     def __init__(self, path: Path, clock: Clock, *, durable: bool = True) -> None:
@@ -74,9 +74,6 @@ class SqliteState(Reads):
         # What was delivered together with it may have replaced the row already.
         return self._cache.get(upload_id, found)
 
-    async def find_parts(self, upload_id: UploadId) -> list[Part]:
-        return await self._run(lambda db: rows.find_parts(db, upload_id))
-
     async def observe_upload(self, upload_id: UploadId) -> Claim:
         upload = await self.find_upload(upload_id)
         # Also by who died: its claims have to be voided before the row is final.
@@ -114,9 +111,9 @@ class SqliteState(Reads):
                     self._remember(upload)
 
         held = self._leases.held
-        freed_before = rows.microseconds(self._clock.now() - timedelta(seconds=SECOND_PASS_S))
+        freed_before = rows.microseconds(self.now() - timedelta(seconds=SECOND_PASS_S))
         looking = self._writer.submit(
-            lambda db: rows.unfinished(
+            lambda db: lookups.unfinished(
                 db, limit, after, receiving=receiving, freed_before=freed_before, held=held
             ),
             grant,
@@ -200,7 +197,14 @@ class SqliteState(Reads):
 
     # --- writing
 
-    async def create_upload(self, upload: Upload, *, claim: bool, numbers: int = 0) -> Lease | None:
+    async def create_upload(
+        self,
+        upload: Upload,
+        *,
+        claim: bool,
+        numbers: int = 0,
+        partials: Sequence[UploadId] = (),
+    ) -> Lease | None:
         lease: Lease | None = None
         if claim:
             upload, lease = self._leases.grant(upload, numbers)
@@ -212,7 +216,9 @@ class SqliteState(Reads):
                 self._leases.end(lease)
 
         held = lease is not None and bool(lease.numbers)
-        await self._writer.submit(lambda db: rows.insert(db, upload, held=held), settle)
+        await self._writer.submit(
+            lambda db: rows.insert(db, upload, held=held, partials=partials), settle
+        )
         return lease
 
     async def commit(
@@ -255,13 +261,16 @@ class SqliteState(Reads):
             release=release,
             held=bool(lease.numbers) and not release,
             may_repeat=not is_new,
-            now=0 if note is None else rows.microseconds(self._clock.now()),
+            now=0 if note is None else rows.microseconds(self.now()),
         )
         await self._writer.submit(lambda db: rows.update(db, change), settle)
 
     async def check(self) -> None:
-        now = rows.microseconds(self._clock.now())
+        now = rows.microseconds(self.now())
         await self._run(lambda db: db.execute(rows.SQL["probe"], (now,)).rowcount)
+
+    def now(self) -> datetime:
+        return self._clock.now()
 
     async def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self._writer.submit(query)
