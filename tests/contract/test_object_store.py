@@ -1,7 +1,7 @@
 """The contract of ports.ObjectStore, sentence by sentence, over every implementation."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -14,7 +14,7 @@ from tus_server.core.checksums import crc64
 from tus_server.core.errors import BytesMissing, LeaseLost, StoreUnavailable
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Tail, Upload
-from tus_server.ports import ObjectStore, PartReceipt, PartWriter, UploadWriter
+from tus_server.ports import Joined, ObjectStore, PartReceipt, PartWriter, UploadWriter
 
 NOTHING = memoryview(b"")
 
@@ -872,6 +872,237 @@ async def test_a_late_object_never_replaces_the_one_that_counts(
     await late.discard()
 
     assert await read(objects, w.upload) == whole
+
+
+# --- join
+
+
+async def stored(objects: ObjectStore, clock: FakeClock, content: bytes) -> Upload:
+    """Give the row of a finished upload of `content`."""
+    w = writing(objects, make_upload(clock))
+    await w.add(content, completes=True)
+    return replace(w.upload, length=len(content), state=UploadState.VERIFIED)
+
+
+def final_of(objects: ObjectStore, clock: FakeClock, contents: Sequence[bytes]) -> Upload:
+    """Give the row of a new final upload."""
+    whole = b"".join(contents)
+    upload = make_upload(clock, length=len(whole), crc64=crc64(whole), concat="final;a b")
+    return replace(upload, object_key=objects.make_key(upload))
+
+
+def committed(upload: Upload, joined: Joined) -> Upload:
+    """Give the row with what join() has given."""
+    return replace(
+        upload,
+        state=UploadState.COMPLETED,
+        committed_bytes=upload.length or 0,
+        multipart_id=joined.multipart_id,
+    )
+
+
+async def join(objects: ObjectStore, upload: Upload, sources: Sequence[Upload]) -> bytes:
+    """Join, commit, complete; give what can be read then."""
+    joined = await objects.join(upload, sources, confirm=confirmed)
+    row = committed(upload, joined)
+    check_parts(objects, row, joined)
+    await objects.complete(row, joined.parts)
+    return await read(objects, row)
+
+
+def check_parts(objects: ObjectStore, row: Upload, joined: Joined) -> None:
+    """Check that receipts, where a store has such, are those of the whole."""
+    if not objects.limits.keeps_receipts:
+        assert joined == Joined()
+        return
+    made = replace(row, committed_bytes=0, crc64=0)
+    for part in joined.parts:
+        assert part.start == made.committed_bytes
+        made = made.with_bytes(part.size, part.crc64)
+    assert (made.committed_bytes, made.crc64) == (row.length, row.crc64)
+    assert joined.is_object == (joined.multipart_id is None)
+    sizes = [part.size for part in joined.parts]
+    assert all(size >= objects.limits.min_part_size for size in sizes[:-1])
+    assert all(size <= objects.limits.max_part_size for size in sizes)
+
+
+# The smallest part of the S3 store here, and of the fake one, has 3 bytes. Few parts each: Swift
+# gives out small segments slowly, one a second from the tenth on.
+JOINED = [
+    [],
+    [b""],
+    [b"", b"", b""],
+    [b"a"],
+    [b"ab", b""],
+    [b"abc"],
+    [b"abcd"],
+    [b"ab", b"c"],
+    [b"a", b"b", b"c", b"d"],
+    [b"", b"abcdefgh", b""],
+    [b"abcdefgh", b"i"],
+    [b"a", b"bcdefgh"],
+    [b"a", b"bcd", b"efgh", b"", b"i", b"jk", b"lmnopq"],
+    [b"abcdef", b"g", b"hijklm", b"no", b"pqrstu", b"v"],
+    [bytes([65 + number]) * (number % 7) for number in range(15)],
+]
+
+
+@pytest.mark.parametrize("contents", JOINED, ids=lambda found: "-".join(str(len(c)) for c in found))
+async def test_joined_uploads_are_one_behind_the_other(
+    objects: ObjectStore, clock: FakeClock, contents: list[bytes]
+) -> None:
+    sources = [await stored(objects, clock, content) for content in contents]
+    upload = final_of(objects, clock, contents)
+
+    assert await join(objects, upload, sources) == b"".join(contents)
+
+    for source, content in zip(sources, contents, strict=True):
+        assert await read(objects, source) == content
+
+
+@pytest.mark.parametrize("large", [0, 3])
+async def test_a_hundred_uploads_are_joined(
+    objects: ObjectStore, clock: FakeClock, large: int
+) -> None:
+    sizes = [5000] * large + [0, 1, 0] * 10 + [700_000] * large
+    contents = [Random(place).randbytes(size) for place, size in enumerate(sizes)]
+    contents += [b""] * (100 - len(contents))
+    sources = [await stored(objects, clock, content) for content in contents]
+
+    whole = await join(objects, final_of(objects, clock, contents), sources)
+
+    assert whole == b"".join(contents)
+
+
+async def test_an_upload_may_be_joined_more_than_once(
+    objects: ObjectStore, clock: FakeClock
+) -> None:
+    contents = [b"abcdefg", b"h", b""]
+    sources = [await stored(objects, clock, content) for content in contents]
+    first = final_of(objects, clock, [b"abcdefg", b"abcdefg", b"h", b"h", b"", b"abcdefg"])
+    second = final_of(objects, clock, [b"h", b"abcdefg"])
+    order = [sources[place] for place in (0, 0, 1, 1, 2, 0)]
+
+    assert await join(objects, first, order) == b"abcdefgabcdefghhabcdefg"
+    assert await join(objects, second, [sources[1], sources[0]]) == b"habcdefg"
+
+
+async def test_a_joined_upload_can_be_joined_again(objects: ObjectStore, clock: FakeClock) -> None:
+    contents = [b"abcd", b"efgh"]
+    sources = [await stored(objects, clock, content) for content in contents]
+    upload = final_of(objects, clock, contents)
+    await join(objects, upload, sources)
+    row = replace(upload, state=UploadState.VERIFIED)
+
+    again = final_of(objects, clock, [b"abcdefgh", b"i"])
+
+    assert await join(objects, again, [row, await stored(objects, clock, b"i")]) == b"abcdefghi"
+
+
+async def test_joining_stores_nothing_once_the_lease_is_lost(
+    objects_backend: ObjectsBackend, objects: ObjectStore, clock: FakeClock
+) -> None:
+    contents = [b"abcdefg", b"h"]
+    sources = [await stored(objects, clock, content) for content in contents]
+    upload = final_of(objects, clock, contents)
+
+    with pytest.raises(LeaseLost):
+        await objects.join(upload, sources, confirm=lost)
+
+    assert not await objects_backend.has_anything(upload)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+@pytest.mark.parametrize("how", ["gone", "shorter"])
+async def test_joining_with_a_source_that_is_not_whole_is_refused(
+    objects_backend: ObjectsBackend,
+    objects: ObjectStore,
+    clock: FakeClock,
+    missing: int,
+    how: str,
+) -> None:
+    contents = [b"abcdefgh", b"i", b"jklmnopq"]
+    sources = [await stored(objects, clock, content) for content in contents]
+    if how == "gone":
+        await objects.free(sources[missing])
+    else:
+        await objects_backend.shorten(sources[missing], len(contents[missing]) - 1)
+    upload = final_of(objects, clock, contents)
+
+    for _ in range(2):
+        with pytest.raises(objects_backend.losses):
+            await objects.join(upload, sources, confirm=confirmed)
+    await objects.recover(upload, confirm=confirmed)
+    assert not await objects_backend.has_anything(upload)
+
+
+async def test_joining_again_after_a_crash_leaves_nothing_of_the_first_try(
+    objects_backend: ObjectsBackend, objects: ObjectStore, clock: FakeClock
+) -> None:
+    contents = [b"abcdefg", b"h", b"ijklmno"]
+    sources = [await stored(objects, clock, content) for content in contents]
+    upload = final_of(objects, clock, contents)
+    await objects.join(upload, sources, confirm=confirmed)  # and nobody commits it
+    await objects_backend.close()
+    again = await objects_backend.open()
+
+    joined = await again.join(upload, sources, confirm=confirmed)
+    row = replace(committed(upload, joined), unclean=True)
+    await again.recover(row, confirm=confirmed)
+    await again.complete(row, joined.parts)
+
+    assert await read(again, row) == b"".join(contents)
+    await again.free(replace(row, state=UploadState.DELETED))
+    assert not await objects_backend.has_anything(upload)
+
+
+async def test_recovering_removes_what_a_crashed_join_left(
+    objects_backend: ObjectsBackend, objects: ObjectStore, clock: FakeClock
+) -> None:
+    contents = [b"abcdefg", b"h"]
+    sources = [await stored(objects, clock, content) for content in contents]
+    upload = final_of(objects, clock, contents)
+    await objects.join(upload, sources, confirm=confirmed)
+    await objects_backend.close()
+    again = await objects_backend.open()
+
+    await again.recover(upload, confirm=confirmed)
+
+    assert not await objects_backend.has_anything(upload)
+    assert await join(again, upload, sources) == b"abcdefgh"
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 20, 60])
+async def test_a_cancelled_join_leaves_nothing_that_recovering_does_not_remove(
+    objects_backend: ObjectsBackend, objects: ObjectStore, clock: FakeClock, turns: int
+) -> None:
+    contents = [b"abcdefg", b"h", b"ijklmno", b"pqrstuv"]
+    sources = [await stored(objects, clock, content) for content in contents]
+    upload = final_of(objects, clock, contents)
+    joining = asyncio.create_task(objects.join(upload, sources, confirm=confirmed))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    joining.cancel()
+    await asyncio.wait({joining})
+
+    await objects.recover(upload, confirm=confirmed)
+
+    assert not await objects_backend.has_anything(upload)
+    assert await join(objects, upload, sources) == b"".join(contents)
+
+
+async def test_freeing_a_joined_upload_leaves_its_sources(
+    objects_backend: ObjectsBackend, objects: ObjectStore, clock: FakeClock
+) -> None:
+    contents = [b"abcdefg", b"h"]
+    sources = [await stored(objects, clock, content) for content in contents]
+    upload = final_of(objects, clock, contents)
+    await join(objects, upload, sources)
+
+    await objects.free(replace(upload, state=UploadState.DELETED))
+
+    assert not await objects_backend.has_anything(upload)
+    assert [await read(objects, source) for source in sources] == contents
 
 
 # --- free

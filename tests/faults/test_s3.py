@@ -156,14 +156,7 @@ def own_fleet(
         yield found
 
 
-# Swift, killed in a Complete, keeps the upload listed beside its object; an abort would break that.
-@pytest.mark.parametrize(
-    "way",
-    [
-        pytest.param("frozen", marks=pytest.mark.full),
-        pytest.param("killed", marks=pytest.mark.xfail(reason="Swift keeps it listed")),
-    ],
-)
+@pytest.mark.parametrize("way", [pytest.param("frozen", marks=pytest.mark.full), "killed"])
 def test_uploads_live_through_s3_being_away(own_fleet: Fleet, service: Service, way: str) -> None:
     node = own_fleet.node("a", TUS_S3_READ_TIMEOUT_S="1", TUS_S3_TIMEOUT_S="2", TUS_S3_ATTEMPTS="2")
     crowd = Crowd([node.port], count=CLIENTS, seed=4)

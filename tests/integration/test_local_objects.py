@@ -20,6 +20,7 @@ from tus_server.core.states import FINISHED, UploadState
 from tus_server.core.upload import Protocol, Upload
 from tus_server.disk.threads import FileThreads
 from tus_server.engine.create import Create, create
+from tus_server.engine.terms import Terms
 from tus_server.objects.local import LocalObjects
 from tus_server.ports import ANONYMOUS, Lease
 from tus_server.settings import load_settings
@@ -242,7 +243,7 @@ async def test_a_new_data_directory_has_a_name_that_lasts(
     app = create_app(load_settings(data_dir=data_dir))
 
     async with app.lifespan():
-        command = Create(3, None, Protocol.TUS)
+        command = Create(None, Protocol.TUS, Terms(length=3))
         upload = (await create(app.engine, command, ANONYMOUS, FakeBody(b"abc"))).upload
 
         assert upload.state is S.VERIFIED

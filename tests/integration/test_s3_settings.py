@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from botocore.endpoint_provider import RuleSet
 
 from tests.support.s3 import S3Service, make_certificate
 from tests.support.s3_backend import SWIFT
@@ -53,6 +54,24 @@ async def test_a_bucket_that_is_not_there(s3: S3Service, tmp_path: Path) -> None
 
     assert "no-such-bucket does not exist" in sentence
     assert "TUS_STORE_URL" in sentence
+
+
+async def test_the_endpoint_is_worked_out_once_and_not_for_every_key(
+    swift: S3Service, swift_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, object]] = []
+
+    def evaluate(self: RuleSet, parameters: dict[str, object]) -> object:
+        seen.append(parameters)
+        return evaluated(self, parameters)
+
+    evaluated = RuleSet.evaluate
+    async with open_store(swift, swift_bucket, tmp_path, capabilities=SWIFT) as store:
+        monkeypatch.setattr(RuleSet, "evaluate", evaluate)
+        for _ in range(3):
+            await store.free(make_upload(store))
+
+    assert seen == []  # opening the store has asked for the bucket
 
 
 async def test_a_name_no_bucket_can_have(swift: S3Service, tmp_path: Path) -> None:
@@ -314,7 +333,7 @@ async def test_a_key_has_what_the_template_says(
         date = upload.created_at.strftime("%Y-%m-%d")
 
         assert make_key(options, upload) == (f"p/ann%2F..%2Fb%40x/{date}/{date}/{upload.id}")
-        assert (upload.object_key or "").startswith("p/anonymous/")
+        assert (make_upload(store).object_key or "").startswith("p/anonymous/")
 
 
 @pytest.mark.parametrize("owner", ["..", ".", "a/b", "ä" * 200, "~", "%7E", "a b"])

@@ -1,6 +1,6 @@
 """An S3 store under test, and what the engine would do with it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.s3 import S3Service
+from tus_server.core.checksums import crc64
 from tus_server.core.ids import new_upload_id
 from tus_server.core.parts import MIB
 from tus_server.core.states import UploadState
@@ -15,7 +16,7 @@ from tus_server.core.upload import Part, Protocol, Upload
 from tus_server.disk.threads import FileThreads
 from tus_server.engine.buffers import BlockPool
 from tus_server.objects.s3 import Capabilities, Described, S3Objects, S3Options
-from tus_server.ports import PartReceipt, PartWriter, UploadWriter
+from tus_server.ports import Joined, PartReceipt, PartWriter, UploadWriter
 
 NOTHING = memoryview(b"")
 PLAIN = Described(None, None, {})
@@ -75,7 +76,8 @@ def make_upload(store: S3Objects, **fields: Any) -> Upload:
         created_at=now,
         state_on=now,
     )
-    return replace(upload, object_key=store.make_key(upload), **fields)
+    row = replace(upload, **fields)
+    return replace(row, object_key=store.make_key(row))
 
 
 @dataclass(slots=True)
@@ -140,3 +142,37 @@ async def read(store: S3Objects, upload: Upload, start: int = 0, end: int | None
     assert upload.length is not None
     stream = store.read(upload, start, upload.length if end is None else end)
     return b"".join([block async for block in stream])
+
+
+# --- final uploads
+
+
+async def put_source(store: S3Objects, content: bytes, **fields: Any) -> Upload:
+    """Store a finished upload of `content`; give its row. fields: of the row."""
+    appending = Appending(store, make_upload(store, **fields))
+    await appending.add(content, completes=True)
+    return replace(appending.upload, length=len(content), state=UploadState.VERIFIED)
+
+
+def final_of(store: S3Objects, contents: Sequence[bytes], **fields: Any) -> Upload:
+    """Give the row of a new final upload."""
+    whole = b"".join(contents)
+    return make_upload(store, length=len(whole), crc64=crc64(whole), concat="final;a b", **fields)
+
+
+def with_joined(upload: Upload, joined: Joined) -> Upload:
+    """Give the row of a final upload once it has what join() gave."""
+    return replace(
+        upload,
+        state=UploadState.COMPLETED,
+        committed_bytes=upload.length or 0,
+        multipart_id=joined.multipart_id,
+    )
+
+
+async def join(store: S3Objects, upload: Upload, sources: Sequence[Upload]) -> bytes:
+    """Join and complete; give what can be read then."""
+    joined = await store.join(upload, sources, confirm=confirmed)
+    row = with_joined(upload, joined)
+    await store.complete(row, joined.parts)
+    return await read(store, row)

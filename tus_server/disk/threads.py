@@ -58,6 +58,7 @@ class FileThreads:
         self._begun = 0  # steps the threads have taken
         self._begun_before = 0  # at the last look
         self._watch: asyncio.TimerHandle | None = None
+        self._ended = False
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -71,6 +72,7 @@ class FileThreads:
         """Wait for the steps that were begun or queued."""
         if self._watch is not None:
             self._watch.cancel()
+        self._ended = True
         self._steps.extend(self._gathered)
         self._gathered.clear()
         for _ in self._threads:
@@ -80,8 +82,14 @@ class FileThreads:
             thread.join()
 
     def run(self, step: Callable[[], T]) -> "asyncio.Future[T]":
-        """Run `step` in a thread; it runs to its end even if nobody awaits the future."""
+        """Run `step` in a thread; it runs to its end even if nobody awaits the future.
+
+        Once the threads have ended nothing runs, and the future is cancelled.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
+        if self._ended:
+            future.cancel()
+            return future
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
         self._gathered.append((step, future))

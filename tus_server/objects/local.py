@@ -5,6 +5,7 @@ after rename and fsync of the folder. Nothing is stitched, so there are no recei
 part may have any size. One process owns the files: the data dir's lock sees to that.
 """
 
+import functools
 import os
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -12,16 +13,19 @@ from pathlib import Path
 import aiofiles
 
 from tus_server.core.errors import BytesMissing, StoreUnavailable
+from tus_server.core.ids import UploadId
 from tus_server.core.parts import MIB
 from tus_server.core.states import FINISHED, UNFINISHED
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Part, Upload
 from tus_server.disk import files
 from tus_server.disk.files import disk_errors
-from tus_server.disk.threads import FileThreads
+from tus_server.disk.threads import FileThreads, ended
 from tus_server.folders import sync_folder
+from tus_server.objects import local_join
+from tus_server.objects.local_partials import find_folders, find_in
 from tus_server.objects.local_parts import LocalDisk, LocalWriter, bytes_missing
 from tus_server.objects.paths import Paths
-from tus_server.ports import Confirm, StoreLimits, UploadWriter
+from tus_server.ports import Confirm, FoundPartial, Joined, StoreLimits, UploadWriter
 
 READ_SIZE = 256 * 1024
 
@@ -67,6 +71,10 @@ class LocalObjects:
     ) -> None:
         await self._disk.run(lambda: self._complete(upload))
 
+    async def join(self, upload: Upload, sources: Sequence[Upload], *, confirm: Confirm) -> Joined:
+        await local_join.join(self._disk, upload, sources, confirm)
+        return Joined()
+
     async def recover(self, upload: Upload, *, confirm: Confirm) -> None:
         surplus = await self._disk.run(lambda: self._find_surplus(upload))
         await confirm()
@@ -102,6 +110,17 @@ class LocalObjects:
 
     async def check(self) -> None:
         await self._disk.run(self._probe)
+
+    async def find_partials(self) -> list[FoundPartial]:
+        """See ports.PartialFiles. A folder at a time: finished objects are next to them."""
+        found: list[FoundPartial] = []
+        for folder in await self._disk.run(lambda: find_folders(Path(self.paths.objects))):
+            found += await self._disk.run(functools.partial(find_in, folder))
+        return found
+
+    async def remove_partial(self, upload_id: UploadId) -> None:
+        """See ports.PartialFiles."""
+        await ended(self._disk.run(lambda: files.remove(self.paths.partial(upload_id))))
 
     def _complete(self, upload: Upload) -> None:
         partial, final = self.paths.partial(upload.id), self.paths.final(upload.id)

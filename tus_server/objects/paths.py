@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tus_server.core.ids import UploadId, random_part
 
+PARTIAL = ".partial"
+
 
 class Paths:
     """`<root>/objects/a/b/ab...` and, until it is complete, `ab....partial` beside it.
@@ -15,14 +17,14 @@ class Paths:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._objects = f"{root}/objects"
-        self.probe = f"{self._objects}/.probe"
+        self.objects = f"{root}/objects"
+        self.probe = f"{self.objects}/.probe"
 
     def folder(self, upload_id: UploadId) -> str:
-        return f"{self._objects}/{upload_id[0]}/{upload_id[1]}"
+        return f"{self.objects}/{upload_id[0]}/{upload_id[1]}"
 
     def final(self, upload_id: UploadId) -> str:
         return f"{self.folder(upload_id)}/{random_part(upload_id)}"
 
     def partial(self, upload_id: UploadId) -> str:
-        return self.final(upload_id) + ".partial"
+        return self.final(upload_id) + PARTIAL

@@ -70,6 +70,8 @@ class Assembly:
 
     async def put_away(self) -> None:
         """See ports.PartWriter."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})  # two spills at once would begin at the same place
         if self._kept:
             await self._write_out(memoryview(b""))
 

@@ -27,6 +27,7 @@ LONGEST_PAUSE_S = 5.0
 # Connections are bounded by what uses them: the calls by semaphores, downloads by their readers.
 MAX_CONNECTIONS = 10_000
 SMALL_CALLS = 64  # at a time, of those without a body
+COPIES = 16  # at a time, of calls that let the store copy; they take long
 # Some stores copy the parts together before they answer a Complete.
 LONGEST_ANSWERS = 10  # times read_timeout_s
 
@@ -43,6 +44,7 @@ class S3Client:
         self._options = options
         self._bodies = asyncio.Semaphore(options.max_concurrency)
         self._small = asyncio.Semaphore(SMALL_CALLS)
+        self._copies = asyncio.Semaphore(COPIES)
 
     async def call(
         self,
@@ -129,7 +131,11 @@ class S3Client:
         if operation == "get_object":
             async with asyncio.timeout(limit_s):
                 return await self._ask(operation, arguments)
-        async with self._slot(self._small), asyncio.timeout(limit_s):
+        if operation == "upload_part_copy":
+            slot = self._slot(self._copies, limit_s)
+        else:
+            slot = self._slot(self._small, options.operation_timeout_s)
+        async with slot, asyncio.timeout(limit_s):
             return await self._ask(operation, arguments)
 
     async def _attempt_with(
@@ -143,7 +149,7 @@ class S3Client:
         limit_s = options.operation_timeout_s * max(1, len(body) / (64 * MIB))
         if len(body) <= MIB:
             limit_s = min(limit_s, options.connect_timeout_s + options.read_timeout_s)
-        async with self._slot(self._bodies):
+        async with self._slot(self._bodies, options.operation_timeout_s):
             try:
                 async with asyncio.timeout(limit_s):
                     return await self._ask(operation, arguments | {"Body": body})
@@ -151,9 +157,9 @@ class S3Client:
                 await body.end()
 
     @asynccontextmanager
-    async def _slot(self, slots: asyncio.Semaphore) -> AsyncIterator[None]:
+    async def _slot(self, slots: asyncio.Semaphore, wait_s: float) -> AsyncIterator[None]:
         """Wait for one of the calls that may run at a time. Raises: TimeoutError."""
-        async with asyncio.timeout(self._options.operation_timeout_s):
+        async with asyncio.timeout(wait_s):
             await slots.acquire()
         try:
             yield
@@ -173,6 +179,18 @@ def expect_continue(params: dict[str, Any], **_: object) -> None:
     body = params.get("body")
     if isinstance(body, PartBody) and body.expects_continue:
         params["headers"]["Expect"] = "100-continue"
+
+
+def resolve_by_bucket(driver: Any) -> None:
+    """Let the endpoint of a bucket be worked out once, and not for every key.
+
+    botocore 1.40, endpoint_provider.py: Key, Prefix and CopySource are parameters of S3's endpoint
+    rules. No rule reads them, but they are part of what the cache of endpoints goes by, so it
+    never has one: a third of the time of a small call. To be deleted when they are not.
+    """
+    definitions = getattr(getattr(driver, "_ruleset_resolver", None), "_param_definitions", {})
+    for name in ("Key", "Prefix", "CopySource"):
+        definitions.pop(name, None)
 
 
 @asynccontextmanager
@@ -218,6 +236,7 @@ async def open_client(options: S3Options) -> AsyncIterator[S3Client]:
         # botocore asks for `100 Continue` with every body that is like a file.
         driver.meta.events.unregister("before-call.s3", add_expect_header)
         driver.meta.events.register("before-call.s3", expect_continue)
+        resolve_by_bucket(driver)
         yield S3Client(driver, options)
     finally:
         await context.__aexit__(None, None, None)

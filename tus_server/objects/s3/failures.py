@@ -24,6 +24,8 @@ DRIVER_ERRORS = (BotoCoreError, ResponseParserError, aiohttp.ClientError, OSErro
 NO_KEY = frozenset({"NoSuchKey", "NotFound", "404"})
 # Swift answers NoSuchKey for an upload that became an object.
 NO_UPLOAD = frozenset({"NoSuchUpload", "NoSuchKey", "NotFound", "404"})
+# No such source, or no such range of it; or no such multipart upload.
+NOT_COPIED = NO_KEY | NO_UPLOAD | {"InvalidRange", "InvalidRequest", "InvalidArgument", "416"}
 EXISTS = frozenset({"PreconditionFailed", "412"})
 # AWS and Swift; MinIO.
 WRONG_CHECKSUM = frozenset(

@@ -43,6 +43,10 @@ class Losses:
             return BytesMissing(detail)
         return StoreUnavailable(f"{detail} It will be looked for again before it is called lost.")
 
+    def knows(self, upload: Upload) -> bool:
+        """Tell whether bytes of it were denied, and not found since."""
+        return upload.id in self._denied
+
     def found(self, upload: Upload) -> None:
         """Forget what was denied: it is there."""
         self._denied.pop(upload.id, None)

@@ -5,7 +5,7 @@ answer. Requests: none to create an upload or to ask for its offset, one for an 
 part, else the parts and two.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from tus_server.objects.s3.bucket import Bucket
 from tus_server.objects.s3.client import open_client
 from tus_server.objects.s3.download import object_stream
 from tus_server.objects.s3.finish import Finisher
+from tus_server.objects.s3.join import Joiner
 from tus_server.objects.s3.keys import make_key
 from tus_server.objects.s3.losses import LOST_AFTER_S, Losses
 from tus_server.objects.s3.options import Capabilities, Described, S3Options
@@ -27,7 +28,7 @@ from tus_server.objects.s3.parked import ParkedTails
 from tus_server.objects.s3.probe import probe
 from tus_server.objects.s3.start import check_bucket
 from tus_server.objects.s3.writer import S3Writer
-from tus_server.ports import Blocks, Confirm, StoreLimits, UploadWriter
+from tus_server.ports import Blocks, Confirm, Joined, StoreLimits, UploadWriter
 
 RESERVED_NUMBERS = 16
 CHECK_TIMEOUT_S = 5.0
@@ -69,6 +70,8 @@ class S3Objects:
             known = self._known or await probe(client, options, self._room.threads)
             self._bucket = Bucket(client, options, known, self._describe)
             self._finisher = Finisher(self._bucket, self._losses)
+            self._joiner = Joiner(self._bucket, self._room, self._losses, self._limits)
+            stack.push_async_callback(self._joiner.close)
             self.tails = ParkedTails(self._bucket, self._room)
             self._stack = stack.pop_all()
         return self
@@ -97,11 +100,15 @@ class S3Objects:
         self, upload: Upload, parts: Sequence[Part], *, confirm: Confirm | None = None
     ) -> None:
         await self._finisher.complete(upload, parts, confirm)
-        if upload.unclean or upload.id in self._bucket.doubted:
-            # All bytes are in the object, so no multipart upload of its key counts any more.
+        if upload.unclean or upload.is_final or upload.id in self._bucket.doubted:
+            # All bytes are in the object, so no multipart upload of its key counts any more. Of a
+            # final one each try has its own, and there may have been tries that were not committed.
             await sweep.abort_all(self._bucket, upload)
 
-    async def recover(self, upload: Upload, *, confirm: Callable[[], Awaitable[None]]) -> None:
+    async def join(self, upload: Upload, sources: Sequence[Upload], *, confirm: Confirm) -> Joined:
+        return await self._joiner.join(upload, sources, confirm)
+
+    async def recover(self, upload: Upload, *, confirm: Confirm) -> None:
         await sweep.recover(self._bucket, self._losses, upload, confirm)
 
     async def free(self, upload: Upload) -> None:

@@ -1,17 +1,14 @@
 """Removing what a row does not have. Only what has exactly the key of that row is ever touched."""
 
-from collections.abc import Awaitable, Callable
-
 from tus_server.core.states import UNFINISHED
 from tus_server.core.upload import Upload
 from tus_server.objects.s3.bucket import Bucket
 from tus_server.objects.s3.failures import Refused
 from tus_server.objects.s3.keys import find_tail_generation, tail_prefix
 from tus_server.objects.s3.losses import Losses
+from tus_server.ports import Confirm
 
 MAX_ROUNDS = 100
-
-Confirm = Callable[[], Awaitable[None]]
 
 
 async def recover(bucket: Bucket, losses: Losses, upload: Upload, confirm: Confirm) -> None:

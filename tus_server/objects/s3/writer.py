@@ -72,9 +72,12 @@ class S3Writer:
         id unless the row has it. An object stays: who sends the same bytes again adopts it, may
         have done so already where this is a writer that slept, and free() removes it otherwise.
         """
-        if self._creating is not None:
-            await asyncio.wait({self._creating}, timeout=UNDO_TIMEOUT_S)
-            self._left |= not self._creating.done()
+        creating = self._creating  # which it forgets as it ends
+        if creating is not None:
+            await asyncio.wait({creating}, timeout=UNDO_TIMEOUT_S)
+            if creating.done():
+                creating.exception()  # seen: nobody else may ask
+            self._left |= not creating.done()
         nothing_left = not self._left and not (self._put and upload.state in UNFINISHED)
         if self._created is not None and self._created != upload.multipart_id:
             try:
@@ -115,7 +118,7 @@ class S3Writer:
     async def _upload_part(
         self, upload: Upload, number: int, make_body: MakeBody, crc: int, digest: str | None
     ) -> tuple[str, str]:
-        multipart_id = upload.multipart_id or await self._multipart_id(upload)
+        multipart_id = upload.multipart_id or await self.multipart_id(upload)
         try:
             etag = await self._bucket.upload_part(
                 upload, multipart_id, number, make_body, crc, digest
@@ -125,7 +128,7 @@ class S3Writer:
             raise StoreUnavailable("S3 does not know the multipart upload of this part.") from exc
         return multipart_id, etag
 
-    async def _multipart_id(self, upload: Upload) -> str:
+    async def multipart_id(self, upload: Upload) -> str:
         """Give the id of this writer's own multipart upload; the first to ask creates it."""
         if self._created is None:
             if self._creating is None:
