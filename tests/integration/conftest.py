@@ -26,6 +26,7 @@ from tests.support.fakes import (
     toy_limits,
 )
 from tus_server.authorizers import AllowAll
+from tus_server.core.expiry import NEVER, Expiry
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Protocol, Upload
@@ -39,6 +40,7 @@ from tus_server.engine.recover import recover
 from tus_server.engine.status import status
 from tus_server.engine.tails import TailPolicy, Tails
 from tus_server.engine.terminate import terminate
+from tus_server.engine.terms import Terms
 from tus_server.objects.local import LocalObjects
 from tus_server.ports import ANONYMOUS, Authorizer, Node, ObjectStore, StateStore, StoreLimits
 from tus_server.state.sqlite import SqliteState
@@ -74,7 +76,7 @@ class Stores:
         self._folder = folder
         self._clock = clock
         self._part_size_bytes = part_size_bytes
-        self._limits = limits or toy_limits(part_size_bytes, parallel_parts=4)
+        self.limits = limits or toy_limits(part_size_bytes, parallel_parts=4)
         self.tables = Tables()
         self.disk: dict[UploadId, StoredUpload] = {}
         self.tails: defaultdict[str, dict[UploadId, StoredUpload]] = defaultdict(dict)
@@ -84,7 +86,7 @@ class Stores:
     ) -> tuple[StateStore, ObjectStore]:
         if self._folder is None:
             state = FakeState(self.tables, process=process, clock=self._clock)
-            return state, FakeObjects(self._limits, self.disk, blocks=blocks)
+            return state, FakeObjects(self.limits, self.disk, blocks=blocks)
         state = await stack.enter_async_context(SqliteState(self._folder / "state.db", self._clock))
         threads = stack.enter_context(FileThreads(4))
         return state, LocalObjects(self._folder, threads, part_size_bytes=self._part_size_bytes)
@@ -110,21 +112,24 @@ class World:
         label: str | None = None,
         process: str | None = None,
         policy: TailPolicy = TailPolicy.STRICT,
+        expiry: Expiry = NEVER,
+        stores: Stores | None = None,
     ) -> None:
         """beside: another process of the same cluster; label: of its node; process: its name."""
         self.clock = FakeClock()
         self.stores = (
-            beside.stores
-            if beside is not None
-            else Stores(folder, self.clock, part_size_bytes=part_size_bytes, limits=limits)
+            (stores or Stores(folder, self.clock, part_size_bytes=part_size_bytes, limits=limits))
+            if beside is None
+            else beside.stores
         )
+        self._expiry = expiry
         self.node = Node(f"id-of-{label or 'a'}", label or "a")
         self._label = label
         self._process = process or label
         self._policy = policy
         self._authorizer = authorizer or AllowAll()
         self._wait_s = wait_s
-        self._max_size = max_size
+        self.max_size = max_size
         self._buffer_bytes = buffer_bytes
         self._stack = AsyncExitStack()
 
@@ -143,11 +148,13 @@ class World:
             await self.close()
 
     async def open(self) -> None:
+        self.threads = self._stack.enter_context(FileThreads(2))
         blocks = BlockPool(self._buffer_bytes)
         real_state, real_objects = await self.stores.open(self._stack, blocks, self._process)
         self.real_state, self.real_objects = real_state, real_objects
         self.state, self.objects = Failing(real_state), Failing(real_objects)
         self.engine = Engine(
+            threads=self.threads,
             state=self.state,
             objects=self.objects,
             leases=Leases(
@@ -159,7 +166,8 @@ class World:
             authorizer=self._authorizer,
             clock=self.clock,
             blocks=blocks,
-            max_size=self._max_size,
+            max_size=self.max_size,
+            expiry=self._expiry,
             tails=self._open_tails(),
             node_label=self._label,
         )
@@ -194,11 +202,21 @@ class World:
         metadata: str | None = None,
         chunked: bool = False,
         body: FakeBody | None = None,
+        terms: Terms | None = None,
     ) -> Appended:
         body = body or FakeBody(*script, chunked=chunked)
         return await soon(
-            create(self.engine, Create(length, metadata, Protocol.TUS), ANONYMOUS, body)
+            create(
+                self.engine,
+                Create(metadata, Protocol.TUS, terms or Terms(length=length)),
+                ANONYMOUS,
+                body,
+            )
         )
+
+    async def create_rufh(self, *script: Script, terms: Terms, chunked: bool = False) -> Appended:
+        body = FakeBody(*script, chunked=chunked)
+        return await soon(create(self.engine, Create(None, Protocol.RUFH, terms), ANONYMOUS, body))
 
     async def append(
         self,
@@ -208,11 +226,13 @@ class World:
         length: int | None = None,
         chunked: bool = False,
         body: FakeBody | None = None,
+        terms: Terms | None = None,
+        protocol: Protocol = Protocol.TUS,
     ) -> Appended:
         """Append at the offset of `upload`, or at `offset`."""
         body = body or FakeBody(*script, chunked=chunked)
         offset = upload.offset if offset is None else offset
-        command = Append(upload.id, offset, length, Protocol.TUS)
+        command = Append(upload.id, offset, protocol, terms or Terms(length=length))
         return await soon(append(self.engine, command, ANONYMOUS, body))
 
     async def status(self, upload: Upload) -> Upload:
@@ -265,6 +285,7 @@ class World:
     async def check_at_rest(self) -> None:
         """Assert that nothing is left over from what ran: task, lease, memory, open part."""
         await settle()
+        await self.engine.drain(PATIENCE_S)  # what goes on behind a reply ends by itself
         assert not self.engine._tasks
         assert self.engine.blocks.lent_bytes == 0
         assert self.engine.leases.held == 0

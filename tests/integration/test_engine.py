@@ -43,6 +43,7 @@ from tus_server.core.errors import (
     StorageFull,
     StoreUnavailable,
     TusServerError,
+    UnusablePartial,
     UploadGone,
     UploadNotFound,
     UploadTooLarge,
@@ -52,8 +53,12 @@ from tus_server.core.states import UploadState
 from tus_server.core.upload import Protocol, Upload
 from tus_server.engine.append import Append, Appended, append
 from tus_server.engine.buffers import SMALL
-from tus_server.engine.download import find_download
+from tus_server.engine.concatenate import Concatenate, concatenate
+from tus_server.engine.create import Create, create
+from tus_server.engine.download import check_readable
+from tus_server.engine.lookup import find_for
 from tus_server.engine.recover import recovery_loop
+from tus_server.engine.terms import Terms
 from tus_server.ports import ANONYMOUS, Operation, Principal
 
 S = UploadState
@@ -202,11 +207,8 @@ async def test_a_creation_whose_commit_fails_with_unknown_outcome_is_taken_back(
 
 
 async def test_the_owner_of_an_upload_is_who_created_it(world: World) -> None:
-    from tus_server.engine.create import Create, create
 
-    created = await create(
-        world.engine, Create(None, None, Protocol.TUS), Principal("ann"), FakeBody()
-    )
+    created = await create(world.engine, Create(None, Protocol.TUS), Principal("ann"), FakeBody())
 
     assert (await world.row(created.upload)).owner == "ann"
 
@@ -342,7 +344,7 @@ async def test_an_append_to_what_is_not_there_is_refused_before_the_body(world: 
 
 async def test_an_append_of_another_protocol_is_refused_before_the_body(world: World) -> None:
     upload, body = await world.new(length=3), FakeBody(b"abc")
-    command = Append(upload.id, 0, None, Protocol.RUFH)
+    command = Append(upload.id, 0, Protocol.RUFH)
 
     with pytest.raises(ProtocolMismatch):
         await append(world.engine, command, ANONYMOUS, body)
@@ -1087,7 +1089,7 @@ async def test_terminating_a_finished_upload_deletes_it(world: World) -> None:
     assert not world.has_bytes(upload)
     assert await world.events(upload) == [S.VERIFIED, S.DELETED]
     with pytest.raises(UploadNotFound):
-        await find_download(world.engine, upload.id, ANONYMOUS)
+        await check_readable(world.engine, await world.row(upload))
 
 
 async def test_terminating_an_upload_without_bytes(world: World) -> None:
@@ -1136,10 +1138,10 @@ async def test_a_termination_stands_while_the_store_is_away_and_recovery_frees_l
 async def test_only_a_finished_upload_can_be_downloaded(world: World) -> None:
     upload = (await world.create(b"abc", length=6)).upload
     with pytest.raises(UploadNotFound):
-        await find_download(world.engine, upload.id, ANONYMOUS)
+        await check_readable(world.engine, await world.row(upload))
     await world.append(upload, b"def")
 
-    assert (await find_download(world.engine, upload.id, ANONYMOUS)).state is S.VERIFIED
+    await check_readable(world.engine, await world.row(upload))
 
 
 # --- recovery and shutdown
@@ -1347,12 +1349,18 @@ async def test_every_verb_asks_the_authorizer_before_anything_else(fakes: World)
     operations: list[Operation] = []
 
     class Nobody(AllowAll):
+        def __init__(self, *, but: Operation | None = None) -> None:
+            self._but = but
+
         async def check(
             self, principal: Principal, operation: Operation, upload: Upload | None
         ) -> None:
             operations.append(operation)
-            raise UploadNotFound
+            if operation is not self._but:
+                raise UploadNotFound
 
+    command = Create(None, Protocol.TUS, Terms(length=0), is_partial=True)
+    partial = (await create(fakes.engine, command, ANONYMOUS, FakeBody())).upload
     fakes.engine.authorizer = Nobody()
     body = FakeBody(b"x")
     for verb in (
@@ -1360,10 +1368,14 @@ async def test_every_verb_asks_the_authorizer_before_anything_else(fakes: World)
         fakes.status(upload),
         fakes.append(upload, body=body),
         fakes.terminate(upload),
-        find_download(fakes.engine, upload.id, ANONYMOUS),
+        find_for(fakes.engine, upload.id, ANONYMOUS, Operation.DOWNLOAD),
     ):
         with pytest.raises(UploadNotFound):
             await verb
+    fakes.engine.authorizer = Nobody(but=Operation.CREATE)
+    with pytest.raises(UnusablePartial):
+        await concatenate(fakes.engine, Concatenate("", [partial.id], None), ANONYMOUS)
+    del operations[-2]
 
     assert operations == list(Operation)
     assert not body.asked

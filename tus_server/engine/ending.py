@@ -29,20 +29,17 @@ log = structlog.get_logger(__name__)
 
 
 class Ending:
-    """Ends what one lease receives. length: of the upload, None while deferred.
+    """Ends what one lease receives.
 
     is_clean: nothing was left in the store that the row does not have, for sure.
     """
 
-    def __init__(
-        self, engine: Engine, lease: Lease, storing: Storing, *, length: int | None
-    ) -> None:
+    def __init__(self, engine: Engine, lease: Lease, storing: Storing) -> None:
         self.is_clean = False
         self._engine = engine
         self._lease = lease
         self._storing = storing
-        self._length = length
-        self._limits = engine.objects.limits
+        self._limits = engine.limits_for(storing.upload)
         self._tail_is_sure = True
         self._saved: Tail | None = None  # not in the row yet
 
@@ -50,24 +47,32 @@ class Ending:
     def upload(self) -> Upload:
         return self._storing.upload
 
-    async def end(self, last: FilledPart | None, *, patience_s: float | None) -> Upload:
+    async def end(
+        self,
+        last: FilledPart | None,
+        *,
+        completes: bool,
+        digests: dict[str, bytes] | None,
+        patience_s: float | None,
+    ) -> Upload:
         """Store the last bytes as part or tail, commit what belongs to the end, end the lease.
 
-        patience_s: how long the store may take, where another request waits. Raises: as
-        Reception.run.
+        completes: the upload is complete with them, and storing.length is known. digests: those
+        of the whole, if they are known. patience_s: how long the store may take, where another
+        request waits. Raises: as Reception.run.
         """
         storing = self._storing
         if last is not None and last.start != self.upload.committed_bytes:
             # A part before it was given up.
             await storing.drop(last)
             last = None
-        if last is not None and last.end == self.upload.offset != self._length:
+        if last is not None and last.end == self.upload.offset and not completes:
             # Not a byte has arrived, only the tail was read.
             await storing.drop(last)
             last = None
         stored, tail = [], None
         if last is not None:
-            receipt = await self._store_last(last, patience_s)
+            receipt = await self._store_last(last, patience_s, completes=completes)
             if receipt is not None:
                 stored.append((last, receipt))
             else:
@@ -75,16 +80,20 @@ class Ending:
         after, parts = storing.after(stored)
         if tail is not None:
             after = replace(after, tail=tail)
-        if after is self.upload and after.offset != after.length:
+        completes = completes and after.offset == after.length
+        if after is self.upload and not completes:
             self.is_clean = not storing.is_untidy or await storing.undo(holds=True)
             return self.upload
         steps = storing.steps(after)
-        if after.offset == after.length:
+        if completes:
             is_object = bool(stored) and stored[-1][1].is_object
             # Length 0 and a length that turns out to be the offset complete without a part.
             if last is None and after.length == 0:
                 is_object = await self._store_empty()
-            steps += (UploadState.COMPLETED, UploadState.VERIFIED)[: 1 + is_object]
+            if digests is not None:
+                after = replace(after, digests=digests)
+            is_verified = is_object and (digests is not None or not after.digests)
+            steps += (UploadState.COMPLETED, UploadState.VERIFIED)[: 1 + is_verified]
         if self._limits.reserved_numbers:
             after = replace(after, next_part_number=storing.next_number)
         completed = UploadState.COMPLETED in steps[-1:]
@@ -99,23 +108,26 @@ class Ending:
         if completed:
             # The commit that ends the lease then also says whether recovery has to look.
             upload = replace(upload, unclean=upload.unclean or not self.is_clean)
-            upload = storing.upload = await finish(self._engine, self._lease, upload)
+            upload = storing.upload = await finish(
+                self._engine, self._lease, upload, digested=digests is not None
+            )
         if upload.state is UploadState.VERIFIED:
             log.info("upload.verified", upload=upload.id, length=upload.length)
         return upload
 
-    async def _store_last(self, last: FilledPart, patience_s: float | None) -> PartReceipt | None:
+    async def _store_last(
+        self, last: FilledPart, patience_s: float | None, *, completes: bool
+    ) -> PartReceipt | None:
         """Store the last part of a request; None where it is to become the tail.
 
         So that few acknowledged bytes depend on one node, whatever the store takes goes there at
         once. Where it does not answer, or another request waits and it takes long, the tail has
         to do; but not for the bytes that complete an upload, which is then not complete.
         """
-        if last.skipped or not self.becomes_part(
-            last.start, last.size, last.number, full=last.full
+        if last.skipped or not (
+            completes or self.becomes_part(last.start, last.size, last.number, full=last.full)
         ):
             return None
-        completes = last.end == self._length
         if completes or self._engine.tails is None:
             return await self._storing.finish_part(last, completes=completes)
         try:
@@ -126,10 +138,13 @@ class Ending:
             return None
 
     def becomes_part(self, start: int, size: int, number: int, *, full: bool) -> bool:
-        """Tell whether the last bytes of a request go to the store at once."""
-        return start + size == self._length or flush_at_end(
+        """Tell whether the last bytes of a request, which do not complete it, go to the store."""
+        length = self._storing.length
+        if start + size == length:
+            return size >= self._limits.min_part_size  # smaller only where it may become the whole
+        return flush_at_end(
             self._limits,
-            length=self._length,
+            length=length,
             start=start,
             size=size,
             numbers_left=self._limits.max_parts - number + 1,

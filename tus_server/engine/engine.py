@@ -2,21 +2,30 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from tus_server.core.errors import ShuttingDown
+import structlog
+
+from tus_server.core.errors import ShuttingDown, TusServerError, UploadTooLarge
+from tus_server.core.expiry import NEVER, Expiry
+from tus_server.core.upload import Upload
 from tus_server.engine.buffers import BlockPool
 from tus_server.engine.leases import Leases
 from tus_server.engine.tails import Tails
-from tus_server.ports import Authorizer, Clock, ObjectStore, StateStore
+from tus_server.ports import Authorizer, Clock, ObjectStore, StateStore, StoreLimits, Threads
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
 class Engine:
-    """What every verb works with. max_size: bytes of the largest upload taken."""
+    """What every verb works with.
+
+    max_size: bytes of the largest upload created now. max_append_size: of the largest body that a
+    request of RUFH may have.
+    """
 
     state: StateStore
     objects: ObjectStore
@@ -25,6 +34,10 @@ class Engine:
     clock: Clock
     blocks: BlockPool
     max_size: int
+    threads: Threads
+    expiry: Expiry = NEVER
+    keep_partials: bool = False
+    max_append_size: int | None = None
     tails: Tails | None = None  # None: the store takes parts of any size, so there are none
     node_label: str | None = None
     closing: bool = False
@@ -49,6 +62,30 @@ class Engine:
                 task.exception()  # retrieved: nobody is left to answer
             raise
 
+    def max_size_of(self, upload: Upload) -> int:
+        """Give how many bytes an upload may have: what its creation was told holds (R15)."""
+        return self.max_size if upload.max_size is None else upload.max_size
+
+    def limits_for(self, upload: Upload) -> StoreLimits:
+        """Give the limits to plan the parts of an upload by, which may be larger than new ones."""
+        limits, max_size = self.objects.limits, self.max_size_of(upload)
+        if max_size <= limits.max_object_size:
+            return limits
+        return replace(limits, max_object_size=max_size)
+
+    def check_length(self, length: int, upload: Upload | None = None) -> None:
+        """Raise UploadTooLarge for more than the server takes (T44, T62); upload: one it has."""
+        largest = self.max_size if upload is None else self.max_size_of(upload)
+        if length > largest:
+            raise UploadTooLarge(f"The largest upload taken has {largest} bytes.")
+
+    def behind(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run `work` behind the request that began it; what it raises is logged."""
+        task = asyncio.create_task(_logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     def let_go(self) -> None:
         """Refuse new bodies, and ask every holder to store what has arrived and let go."""
         self.closing = True
@@ -65,3 +102,12 @@ class Engine:
             return True
         _, pending = await asyncio.wait(self._tasks, timeout=timeout_s)
         return not pending
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except TusServerError as exc:
+        log.warning("engine.postponed", code=exc.code, detail=exc.detail)
+    except Exception:  # a defect; nobody awaits this task
+        log.exception("engine.failed")

@@ -37,6 +37,10 @@ RENEW_UNHEARD_S = 0.5
 TRUST_S = 5.0
 
 
+# Asked with the row, and whether somebody holds it.
+Admit = Callable[[Upload, bool], Awaitable[None]]
+
+
 def stay() -> None:
     """Be a holder that does not let go: finishing and terminating are short, who asks waits."""
 
@@ -84,7 +88,7 @@ class Leases:
         let_go: Callable[[], None],
         *,
         offset: int | None = None,
-        admit: Callable[[Upload], Awaitable[None]] | None = None,
+        admit: Admit | None = None,
     ) -> Claim:
         """Take the lease, over from an earlier holder if there is one; give the row with it.
 
@@ -119,7 +123,7 @@ class Leases:
         upload_id: UploadId,
         let_go: Callable[[], None],
         *,
-        admit: Callable[[Upload], Awaitable[None]] | None = None,
+        admit: Admit | None = None,
     ) -> tuple[Lease, Upload]:
         """Take the lease of an upload whatever its state. Raises: as claim."""
         claim = await self.claim(upload_id, let_go, admit=admit)
@@ -273,10 +277,10 @@ class Leases:
         if not taking.cancelled():
             taking.exception()  # retrieved: a cancelled caller does not
 
-    async def _admit(self, admit: Callable[[Upload], Awaitable[None]], claim: Claim) -> None:
+    async def _admit(self, admit: Admit, claim: Claim) -> None:
         assert claim.upload is not None
         try:
-            await admit(claim.upload)
+            await admit(claim.upload, claim.held)
         except BaseException:  # whatever an authorizer raises: nobody else would end the lease
             if claim.lease is not None:
                 await self.release(claim.lease, next_part_number=claim.lease.numbers.start)

@@ -2,7 +2,7 @@
 
 from tus_server.core.errors import ProtocolMismatch, UploadGone, UploadNotFound
 from tus_server.core.ids import UploadId
-from tus_server.core.states import TERMINAL, UploadState
+from tus_server.core.states import TERMINAL, UNFINISHED, UploadState
 from tus_server.core.upload import Protocol, Upload
 from tus_server.engine.engine import Engine
 from tus_server.ports import Operation, Principal
@@ -33,10 +33,18 @@ async def check_for(
     principal: Principal,
     operation: Operation,
     protocol: Protocol | None = None,
+    *,
+    held: bool = False,
 ) -> None:
-    """Return if `principal` may do `operation` on an upload that exists. Raises: as find_for."""
+    """Return if `principal` may do `operation` on an upload that exists. Raises: as find_for.
+
+    held: somebody is writing to it, so it has not expired.
+    """
     await engine.authorizer.check(principal, operation, upload)
-    check_alive(upload)
+    if not held:
+        check_alive(engine, upload)
+    else:
+        check_not_ended(upload)
     if protocol is not None:
         check_protocol(upload, protocol)
 
@@ -47,8 +55,29 @@ def check_protocol(upload: Upload, protocol: Protocol) -> None:
         raise ProtocolMismatch(f"This upload was created with {upload.protocol}.")
 
 
-def check_alive(upload: Upload) -> None:
-    """Raise UploadGone for an expired upload, UploadNotFound for any other that has ended."""
+def check_alive(engine: Engine, upload: Upload) -> None:
+    """Raise UploadGone for an expired upload, swept or not, UploadNotFound for any other that has
+    ended (T76).
+    """
+    check_not_ended(upload)
+    if is_expired(engine, upload):
+        raise UploadGone
+
+
+def is_expired(engine: Engine, upload: Upload) -> bool:
+    """Tell whether the time of an upload is over that the reaper has not been at yet.
+
+    Of an unfinished one, or a partial one; final uploads that wait for that ask its state alone.
+    """
+    if upload.expires_at is None or not (upload.state in UNFINISHED or upload.is_partial):
+        return False
+    return upload.expires_at <= engine.state.now()
+
+
+def check_not_ended(upload: Upload) -> None:
+    """Raise UploadGone for an upload given up when its time was over, UploadNotFound for any other
+    that has ended.
+    """
     if upload.state is UploadState.EXPIRED:
         raise UploadGone
     if upload.state in TERMINAL:

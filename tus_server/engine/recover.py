@@ -13,6 +13,7 @@ from tus_server.core.errors import BytesMissing, TusServerError
 from tus_server.core.ids import UploadId
 from tus_server.core.states import TERMINAL, UNFINISHED, UploadState
 from tus_server.core.upload import Upload
+from tus_server.engine.chores import work_under
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import fail, finish
 from tus_server.engine.leases import stay
@@ -40,7 +41,10 @@ async def recover(engine: Engine, *, receiving: bool) -> None:
         last = claimed[-1][0].id
         async with asyncio.TaskGroup() as group:
             for upload, lease in claimed:
-                group.create_task(_recover_one(engine, upload, lease))
+                repair = _repair(engine, lease, upload)
+                # A client that wants an unfinished one goes first.
+                let_go = None if upload.state in UNFINISHED else stay
+                group.create_task(work_under(engine, lease, repair, let_go=let_go))
 
 
 async def recovery_loop(engine: Engine) -> None:
@@ -53,27 +57,6 @@ async def recovery_loop(engine: Engine) -> None:
         except Exception:
             log.exception("recovery.failed")
         await asyncio.sleep(INTERVAL_S)
-
-
-async def _recover_one(engine: Engine, upload: Upload, lease: Lease) -> None:
-    """Repair one upload; a client that wants an unfinished one goes first."""
-    repair = asyncio.ensure_future(_repair(engine, lease, upload))
-
-    def let_go() -> None:
-        repair.cancel()
-
-    engine.leases.adopt(lease, let_go if upload.state in UNFINISHED else stay)
-    try:
-        await asyncio.wait({repair})
-        if not repair.cancelled():
-            repair.result()
-    except TusServerError as exc:
-        log.warning("recovery.postponed", upload=upload.id, code=exc.code, detail=exc.detail)
-    except Exception:
-        log.exception("recovery.failed", upload=upload.id)
-    finally:
-        repair.cancel()
-        await engine.leases.release(lease)
 
 
 async def _repair(engine: Engine, lease: Lease, upload: Upload) -> None:

@@ -27,7 +27,7 @@ async def rewind(engine: Engine, upload_id: UploadId) -> tuple[Upload, Upload]:
     """
     lease, upload = await engine.leases.acquire(upload_id, stay)
     try:
-        check_alive(upload)
+        check_alive(engine, upload)
         if upload.state not in UNFINISHED or upload.tail is None:
             raise NothingToRewind(f"Upload {upload.id} has no tail: every byte is in the store.")
         return upload, await rewind_tail(engine, lease, upload)

@@ -2,8 +2,9 @@
 
 from tus_server.core.errors import UploadNotFound
 from tus_server.core.ids import UploadId
-from tus_server.core.states import FINISHED, UploadState
+from tus_server.core.states import FINISHED, UNFINISHED, UploadState
 from tus_server.core.upload import Protocol, Upload
+from tus_server.engine.concatenate import final_status
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import finish_now
 from tus_server.engine.leases import stay
@@ -22,12 +23,15 @@ async def status(
     upload = seen.upload
     if upload is None:
         raise UploadNotFound
-    await check_for(engine, upload, principal, Operation.STATUS, protocol)
+    held = seen.held and upload.state in UNFINISHED
+    await check_for(engine, upload, principal, Operation.STATUS, protocol, held=held)
     if upload.state in FINISHED:
         return upload
+    if upload.is_final:
+        return await final_status(engine, upload)
     if seen.held:
         upload = await engine.leases.settle(upload_id)
-        check_alive(upload)
+        check_alive(engine, upload)
     if upload.state is UploadState.COMPLETED:
         return await engine.undisturbed(finish_now(engine, upload_id), stay)
     return upload

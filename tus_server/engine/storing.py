@@ -6,17 +6,19 @@ committed, and goes before anybody else can get the lease.
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tus_server.core.errors import TusServerError
 from tus_server.core.parts import number_of
-from tus_server.core.states import UploadState
+from tus_server.core.states import UNFINISHED, UploadState
 from tus_server.core.upload import Part, Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.tails import is_same_place
 from tus_server.ports import Lease, PartReceipt, PartWriter
 
 NOTHING = memoryview(b"")
+NO_DIGESTS: Mapping[str, bytes | None] = {}
 
 
 @dataclass(slots=True)
@@ -48,17 +50,31 @@ class Storing:
     """What one lease stores. `upload` is always the row as last committed.
 
     dropped: some part was given up, so the store may have something the row never gets. left_tail:
-    an old tail could not be removed.
+    an old tail could not be removed. length: the length the next commit settles; None if it is
+    open. holds_back: parts are stored, and none is committed before commit_stored().
     """
 
-    def __init__(self, engine: Engine, lease: Lease, upload: Upload, *, length: int | None) -> None:
-        """length: the length the next commit settles; None if it is open or was settled before."""
+    def __init__(
+        self,
+        engine: Engine,
+        lease: Lease,
+        upload: Upload,
+        *,
+        length: int | None,
+        digests: Mapping[str, bytes | None] = NO_DIGESTS,
+        holds_back: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """digests: of the whole, as the request gives them. on_progress: see terms.Terms."""
         self.upload = upload
+        self.length = length
+        self.holds_back = holds_back
+        self._digests = digests
+        self._on_progress = on_progress
         self.dropped = False
         self.left_tail = False
         self._engine = engine
         self._lease = lease
-        self._length = length
         self._limits = engine.objects.limits
         self.part_size = upload.part_size  # of every part but the last, where all are equal
         self._writer = engine.objects.open_writer(
@@ -94,6 +110,8 @@ class Storing:
         if self._limits.reserved_numbers and self._next_number == self._numbers_end:
             # Each commit sets more of them aside.
             await self.all_stored()
+            if self._next_number == self._numbers_end:
+                await self._commit([])
             assert self._next_number < self._numbers_end
         number = self.number_at(start)
         self._next_number = number + 1
@@ -193,6 +211,11 @@ class Storing:
         finally:
             self._calling.discard(task)
         self._stored[part.start] = (part, receipt)
+        if not self.holds_back:
+            await self.commit_stored()
+
+    async def commit_stored(self) -> None:
+        """Commit the contiguous prefix of what is stored."""
         async with self._committing:
             prefix = []
             reached = self.upload.committed_bytes
@@ -207,8 +230,9 @@ class Storing:
     def after(self, stored: "list[Stored]") -> tuple[Upload, tuple[Part, ...]]:
         """Give the row as it will be with `stored`, and the receipts to keep."""
         after = self.upload
-        if self._length is not None and after.length is None:
-            after = after.with_length(self._length)
+        if self.length is not None and after.length is None:
+            after = after.with_length(self.length)
+        after = after.with_digests(self._digests)
         for part, receipt in stored:
             after = after.with_bytes(receipt.size, receipt.crc64)
             if receipt.multipart_id is not None:
@@ -247,6 +271,8 @@ class Storing:
         before = self.upload
         assert not (release and loses_tail(before, after))
         after = after.stepped(*steps, on=self._engine.clock.now())
+        if after.offset > before.offset and (after.state in UNFINISHED or after.is_partial):
+            after = self._engine.expiry.slid(after, self._engine.state.now())
         await self._engine.state.commit(
             self._lease, before, after, steps=steps, parts=parts, release=release
         )
@@ -258,14 +284,16 @@ class Storing:
             self.left_tail |= not await self._engine.tails.remove(after, before.tail)
 
     async def _commit(self, stored: "list[Stored]") -> None:
-        """Commit parts; the request goes on, with more part numbers set aside."""
-        after, parts = self.after(stored)
+        """Commit parts, if any; the request goes on, with more part numbers set aside."""
+        after, parts = self.after(stored) if stored else (self.upload, ())
         numbers_end = self._numbers_end
         if reserved := self._limits.reserved_numbers:
             numbers_end = self._next_number + reserved
             after = replace(after, next_part_number=numbers_end)
         await self.commit(after, parts, self.steps(after), release=False)
         self._numbers_end = numbers_end
+        if stored and self._on_progress is not None:
+            self._on_progress(after.offset)
 
 
 def loses_tail(before: Upload, after: Upload) -> bool:

@@ -1,6 +1,5 @@
 """Ending an upload on request: terminal state first, then the bytes (T94-T97)."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
@@ -10,7 +9,7 @@ from tus_server.core.ids import UploadId
 from tus_server.core.states import FINISHED, UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
-from tus_server.engine.leases import stay
+from tus_server.engine.leases import Admit, stay
 from tus_server.engine.lookup import check_alive, check_for
 from tus_server.ports import Lease, Operation, Principal
 
@@ -24,8 +23,8 @@ async def terminate(engine: Engine, upload_id: UploadId, principal: Principal) -
     StateUnavailable. Bytes that cannot be removed now are removed by the recovery loop.
     """
 
-    async def admit(upload: Upload) -> None:
-        await check_for(engine, upload, principal, Operation.TERMINATE)
+    async def admit(upload: Upload, held: bool) -> None:
+        await check_for(engine, upload, principal, Operation.TERMINATE, held=held)
 
     await engine.undisturbed(terminate_now(engine, upload_id, admit), stay)
 
@@ -33,29 +32,36 @@ async def terminate(engine: Engine, upload_id: UploadId, principal: Principal) -
 async def terminate_now(
     engine: Engine,
     upload_id: UploadId,
-    admit: Callable[[Upload], Awaitable[None]] | None = None,
+    admit: Admit | None = None,
 ) -> None:
     """Terminate; `admit` says who may, None: everyone. Raises: as terminate."""
     lease, upload = await engine.leases.acquire(upload_id, stay, admit=admit)
     try:
-        check_alive(upload)
-        await _discard(engine, lease, upload)
+        check_alive(engine, upload)
+        ended = UploadState.DELETED if upload.state in FINISHED else UploadState.CANCELED
+        await discard(engine, lease, upload, ended)
     finally:
         await engine.leases.release(lease)
 
 
-async def _discard(engine: Engine, lease: Lease, upload: Upload) -> None:
-    ended = UploadState.DELETED if upload.state in FINISHED else UploadState.CANCELED
+async def discard(
+    engine: Engine, lease: Lease, upload: Upload, ended: UploadState, *, note: str | None = None
+) -> bool:
+    """End an upload in state `ended`, then free its bytes; tell whether they are gone.
+
+    From the first commit on nobody can use it. Raises: LeaseLost, StateUnavailable.
+    """
     terminal = upload.stepped(ended, on=engine.clock.now())
-    await engine.state.commit(lease, upload, terminal, steps=(ended,))
+    await engine.state.commit(lease, upload, terminal, steps=(ended,), note=note)
     log.info("upload.terminated", upload=upload.id, state=ended)
-    await free(engine, lease, terminal)
+    return await free(engine, lease, terminal)
 
 
-async def free(engine: Engine, lease: Lease, upload: Upload) -> None:
+async def free(engine: Engine, lease: Lease, upload: Upload) -> bool:
     """Remove the bytes of a terminal upload; freed_at is the mark that this need not be retried.
 
-    A store that is away is no error here: the 404 stands from the terminal commit on.
+    A store that is away is no error here: the 404 stands from the terminal commit on. Tells
+    whether all is gone but what other nodes' disks have, which they sweep.
     """
     if engine.tails is not None and upload.tail is not None:
         await engine.tails.remove(replace(upload, tail=None), upload.tail)
@@ -63,9 +69,10 @@ async def free(engine: Engine, lease: Lease, upload: Upload) -> None:
         await engine.objects.free(upload)
     except (StoreUnavailable, StorageFull) as exc:
         log.warning("upload.not_freed", upload=upload.id, detail=exc.detail)
-        return
+        return False
     # What a holder that was not heard of any more had under way may arrive after this: a second
     # pass follows then, much later.
     again = upload.unclean and upload.freed_at is None
     freed = replace(upload, unclean=again, freed_at=engine.clock.now())
     await engine.state.commit(lease, upload, freed, release=True)
+    return True
