@@ -5,18 +5,45 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import check_log
+from tests.e2e.tus_js.driver import tus_js as tus_js
+from tests.e2e.tus_js.driver import tus_js_script as tus_js_script
 from tests.support.records import Records
+from tests.support.rufh import WIRES, Rufh, Wire
 from tests.support.server import ServerProcess
 from tests.support.tus import Tus
 
+LONG_RUN = {"v3", "v5", "v8", "v9", "v10"}
 LIMITED_PART_SIZE = 1024 * 1024
 LIMITED_MAX_SIZE = 3 * LIMITED_PART_SIZE + 7
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run every version of RUFH on the fast body path; on the plain one a sample of them."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)  # of those with parameters
+        params = {} if callspec is None else callspec.params
+        if params.get("body_path") == "plain" and str(params.get("wire")) in LONG_RUN:
+            item.add_marker(pytest.mark.full)
 
 
 @pytest.fixture
 def tus(server: ServerProcess) -> Tus:
     """A client of the shared server."""
     return Tus(server.port)
+
+
+@pytest.fixture(params=WIRES, ids=str)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """A version of RUFH: every test below this fixture runs in all of them."""
+    version: Wire = request.param
+    return version
+
+
+@pytest.fixture
+def rufh(server: ServerProcess, wire: Wire) -> Rufh:
+    """A client of the shared server in that version."""
+    return Rufh(server.port, wire)
 
 
 @pytest.fixture

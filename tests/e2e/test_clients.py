@@ -1,5 +1,6 @@
-"""Clients of other people: tuspy and curl, on whole uploads and on broken ones."""
+"""Clients of other people: tuspy and curl, in both protocols, on good lines and on bad ones."""
 
+import hashlib
 import io
 import shutil
 import subprocess
@@ -134,6 +135,16 @@ def test_tuspy_is_told_when_an_upload_is_gone(tus: Tus) -> None:
         upload.get_offset()
 
 
+def test_tuspy_sends_a_checksum_with_every_chunk(tus: Tus) -> None:
+    """T78, T80, T88: sha1, in base64."""
+    content = pattern(2 * MIB + 1)
+    upload = uploader(tus.port, content, chunk_size=MIB, upload_checksum=True)
+
+    upload.upload()
+
+    assert tus.content(path_of(upload.url)) == content
+
+
 # --- curl
 
 
@@ -144,17 +155,24 @@ class Curl:
         self.folder = folder
         self.base = f"http://127.0.0.1:{port}"
 
-    def run(self, *arguments: str, stdin: bytes = b"", status: int = 0) -> str:
-        """Run with `arguments`, a path for a URL; give the reply's head and body."""
+    def run(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Speak tus with `arguments`, a path for a URL; give the reply's head and body."""
+        return self.bare("-H", "Tus-Resumable: 1.0.0", *arguments, stdin=stdin)
+
+    def bare(self, *arguments: str, stdin: bytes = b"", fails: bool = False) -> str:
+        """Do the same with no field but those of the arguments.
+
+        fails: curl will, in a way of its own, and tells of what it got before.
+        """
         absolute = [self.base + word if word.startswith("/files") else word for word in arguments]
         done = subprocess.run(
-            ["curl", "-sS", "-i", "--max-time", "60", "-H", "Tus-Resumable: 1.0.0", *absolute],
+            ["curl", "-sS", "-i", "--max-time", "60", *absolute],
             cwd=self.folder,
             input=stdin,
             capture_output=True,
             check=False,
         )
-        assert done.returncode == status, done.stderr
+        assert (done.returncode != 0) == fails, done.stderr
         return done.stdout.decode("latin-1")
 
 
@@ -241,6 +259,43 @@ def test_curl_can_read_why_a_large_body_is_refused(curl: Curl, tus: Tus) -> None
     assert '"code": "body_too_large"' in answer
 
 
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+def test_curl_has_a_chunk_checked(curl: Curl, tus: Tus, algorithm: str) -> None:
+    """T84..T87: one that differs is dropped, and the right one is taken then."""
+    content = pattern(1_000_000)
+    url = tus.new(len(content))
+    digest = b64encode(hashlib.new(algorithm, content).digest()).decode()
+    send = (
+        *PATCH, "-H", "Upload-Offset: 0", "-H", f"Upload-Checksum: {algorithm} {digest}",
+        "--data-binary", "@-", url,
+    )  # fmt: skip
+
+    refused = curl.run(*send, stdin=pattern(len(content), seed=1))
+    taken = curl.run(*send, stdin=content)
+
+    assert " 460 " in refused.splitlines()[0]
+    assert field(taken, "upload-offset") == str(len(content))
+    assert tus.content(url) == content
+
+
+def test_curl_joins_two_uploads(curl: Curl, tus: Tus) -> None:
+    """T98, T101, T102, T114: relative URLs and absolute ones."""
+    pieces = [pattern(700_000, seed=1), pattern(300_000, seed=2)]
+    urls = []
+    for piece in pieces:
+        curl.folder.joinpath("piece.bin").write_bytes(piece)
+        made = curl.run(
+            "-H", "Upload-Concat: partial", "-H", f"Upload-Length: {len(piece)}",
+            "-H", f"Content-Type: {BODY_TYPE}", "--data-binary", "@piece.bin", "/files/",
+        )  # fmt: skip
+        urls.append(field(made, "location"))
+    final = f"Upload-Concat: final;{urls[1]} {curl.base}{urls[0]}"
+
+    joined = curl.run("-X", "POST", "-H", final, "/files/")
+
+    assert tus.content(field(joined, "location")) == pieces[1] + pieces[0]
+
+
 def test_curl_downloads_the_rest_of_a_file(curl: Curl, tus: Tus) -> None:
     """T127: -C - asks for a range."""
     content = pattern(1_000_000)
@@ -260,3 +315,50 @@ def test_curl_downloads_under_the_name_the_file_had(curl: Curl, tus: Tus) -> Non
     curl.run("--no-include", "-O", "-J", url)
 
     assert curl.folder.joinpath("report 1.txt").read_bytes() == b"hello"
+
+
+# --- curl, in the IETF draft
+
+
+def test_curl_uploads_a_file_with_one_more_field(curl: Curl, tus: Tus) -> None:
+    """R25: that is all the draft wants of a client that never resumes."""
+    content = pattern(1_000_000)
+    curl.folder.joinpath("file.bin").write_bytes(content)
+
+    answer = curl.bare("-H", "Upload-Complete: ?1", "--data-binary", "@file.bin", "/files/")
+
+    assert " 201 " in answer.splitlines()[0]
+    assert field(answer, "upload-complete") == "?1"
+    url = field(answer, "location")
+    assert url.startswith(curl.base)
+    assert tus.content(path_of(url)) == content
+
+
+@pytest.mark.parametrize("version", ["5", "6", "8", "10"])
+def test_curl_resumes_a_file_that_was_cut_off(
+    curl: Curl, server: ServerProcess, tus: Tus, version: str
+) -> None:
+    """R22, R33, R48: by the URL of the 104, which came before the line broke."""
+    content = pattern(3_000_000)
+    spoken = ("-H", f"Upload-Draft-Interop-Version: {version}")
+    curl.folder.joinpath("file.bin").write_bytes(content)
+    with FaultProxy(server.port) as proxy:
+        proxy.up.cut_after(1_000_000)
+        cut = Curl(curl.folder, proxy.port)
+        heads = cut.bare(
+            *spoken, "-H", "Upload-Complete: ?1", "--data-binary", "@file.bin", "/files/",
+            fails=True,
+        )  # fmt: skip
+    url = f"{curl.base}{path_of(field(heads, 'location'))}"
+
+    offset = int(field(curl.bare(*spoken, "-I", url), "upload-offset"))
+    rest = content[offset:]
+    last = curl.bare(
+        *spoken, "-X", "PATCH", "-H", "Content-Type: application/partial-upload",
+        "-H", f"Upload-Offset: {offset}", "-H", "Upload-Complete: ?1",
+        "--data-binary", "@-", url, stdin=rest,
+    )  # fmt: skip
+
+    assert 0 < offset < len(content)
+    assert field(last, "upload-complete") == "?1"
+    assert tus.content(path_of(url)) == content

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import check_log
+from tests.conftest import ServerFactory, check_log
 from tests.e2e.replies import DOWNLOADS, REPLIES, expected_status
 from tests.e2e.values import UNKNOWN
 from tests.support.http import Reply
@@ -155,3 +155,18 @@ def test_without_an_origin_the_reply_still_varies(named_server: ServerProcess) -
     assert reply.status == 201
     assert "access-control-allow-origin" not in reply
     assert "origin" in reply.names("vary")
+
+
+def test_pages_may_use_header_fields_of_their_own(fresh_server: ServerFactory) -> None:
+    server = fresh_server(
+        TUS_CORS_ALLOW_HEADERS="X-Api-Key, X-Tenant", TUS_CORS_EXPOSE_HEADERS="X-Seen"
+    )
+    tus = Tus(server.port)
+    fields = PREFLIGHT | {"Origin": ORIGIN}
+
+    preflight = tus.request("OPTIONS", tus.base, fields)
+    reply = tus.request("HEAD", UNKNOWN, {"Origin": ORIGIN})
+
+    allowed = lower(preflight["access-control-allow-headers"])
+    assert allowed == lower(ALLOWED) | {"x-api-key", "x-tenant"}
+    assert lower(reply["access-control-expose-headers"]) == lower(EXPOSED) | {"x-seen"}

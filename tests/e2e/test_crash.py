@@ -28,7 +28,7 @@ from tests.support.records import Records, upload_id
 from tests.support.server import ServerProcess
 from tests.support.tus import BODY_TYPE, Tus, pattern
 from tus_server.core.states import UploadState as S
-from tus_server.state.sqlite import rows
+from tus_server.state.sqlite import lookups
 from tus_server.state.sqlite.schema import connect
 
 FULL = os.environ.get("TUS_TEST_FULL") == "1"
@@ -452,9 +452,9 @@ def check_storage(data_dir: Path, contents: dict[str, memoryview]) -> int:
     with closing(connect(data_dir / "state.db", durable=True, read_only=True)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
-        uploads = rows.select(db, None, EVERYTHING, None)
-        histories = {upload.id: rows.history(db, upload.id)[::-1] for upload in uploads}
-        pending = rows.pending_events(db, EVERYTHING)
+        uploads = lookups.select(db, None, EVERYTHING, None)
+        histories = {upload.id: lookups.history(db, upload.id)[::-1] for upload in uploads}
+        pending = lookups.pending_events(db, EVERYTHING)
     events = Counter((event.upload_id, event.kind) for event in pending)
 
     expected: dict[str, int] = {}  # size by file name

@@ -149,6 +149,51 @@ def test_the_refusal_of_a_head_without_end_is_a_problem_document(tus: Tus) -> No
         assert connection.read_until_closed() == b""
 
 
+def test_a_page_can_read_the_refusal_of_what_is_no_request(tus: Tus) -> None:
+    """T4, T129."""
+    for head in (
+        b"HEAD /files/ HTTP/1.1\r\nHost: a\r\nX-Endless: " + b"x" * 66_000,
+        b"no request\r\n\r\n",
+    ):
+        with tus.connect() as connection:
+            connection.send(head)
+            reply = connection.read_reply()
+
+        assert reply.status in (400, 431)
+        assert reply["access-control-allow-origin"] == "*"
+        assert reply["tus-resumable"] == "1.0.0"
+        assert reply["cache-control"] == "no-store"
+        assert reply.problem()["status"] == reply.status
+
+
+@pytest.mark.parametrize("hosts", [[], [b"Host: a", b"Host: a"]], ids=["none", "two"])
+def test_a_request_to_no_host_or_two_is_refused(tus: Tus, hosts: list[bytes]) -> None:
+    """RFC 9112, 3.2."""
+    lines = [b"HEAD /files/a HTTP/1.1", *hosts, b"Tus-Resumable: 1.0.0", b"", b""]
+    with tus.connect() as connection:
+        connection.expect_reply_to("HEAD")
+        connection.send(b"\r\n".join(lines))
+
+        assert connection.read_reply().status == 400
+
+
+def test_a_client_of_http_1_0_gets_no_interim_reply(tus: Tus) -> None:
+    """RFC 9110, 10.1.1 and 15.2."""
+    url = tus.new(5)
+    fields = {"Upload-Offset": "0", "Content-Type": BODY_TYPE, "Content-Length": "5"}
+    head = render_head(
+        "PATCH",
+        url,
+        tus.fields | fields | {"Host": "a", "Expect": "100-continue"},
+        version="HTTP/1.0",
+    )
+    with tus.connect() as connection:
+        connection.send(head)
+        connection.send(b"hello")
+
+        assert connection.read_one_head().status == 204
+
+
 def test_long_heads_one_after_another_are_each_measured_alone(tus: Tus) -> None:
     """T128: on one connection."""
     with tus.connect() as connection:
@@ -156,6 +201,18 @@ def test_long_heads_one_after_another_are_each_measured_alone(tus: Tus) -> None:
             connection.send_head("HEAD", UNKNOWN, tus.fields | {"X-Padding": "x" * 25_000})
 
             assert connection.read_reply().status == 404
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "foo,chunked", "Deflate, Chunked"])
+def test_a_body_in_a_coding_nobody_knows_is_refused(tus: Tus, coding: str) -> None:
+    """R77: what is stored is the content, not a coding of it."""
+    url = tus.new(6)
+    fields = {"Upload-Offset": "0", "Content-Type": BODY_TYPE, "Transfer-Encoding": coding}
+    with tus.unchanged(url), tus.connect() as connection:
+        connection.send_head("PATCH", url, tus.fields | fields)
+        connection.send(render_chunks([b"coded!"]))
+
+        assert connection.read_reply().status == 400
 
 
 # --- request smuggling: two framings, or one that can be read in two ways

@@ -1,11 +1,16 @@
-"""Core protocol: OPTIONS (T34-T37)."""
+"""Core protocol: OPTIONS (T9, T34-T37, T79)."""
 
 import pytest
 
+from tests.conftest import ServerFactory
 from tests.e2e.values import MAX_SIZE, UNKNOWN, shown
 from tests.support.http import Fields
 from tests.support.tus import Tus
 
+EXTENSIONS = (
+    "creation,creation-with-upload,creation-defer-length,termination,checksum,checksum-trailer,"
+    "expiration,concatenation,concatenation-unfinished"
+)
 REQUESTS: list[Fields] = [
     {"Tus-Resumable": None},
     {"Tus-Resumable": "1.0.0"},
@@ -34,9 +39,14 @@ def test_options_tells_the_configuration_everywhere(tus: Tus, target: str, field
     assert reply.status == 204
     assert reply["tus-version"] == "1.0.0"
     assert reply["tus-resumable"] == "1.0.0"
-    assert reply["tus-extension"].startswith("creation,")
+    assert reply["tus-extension"] == EXTENSIONS
+    assert reply["tus-checksum-algorithm"] == "sha1,sha256,sha512,md5,crc32,crc32c,crc64nvme"
     assert reply["tus-max-size"] == str(MAX_SIZE)
-    assert reply["accept-patch"] == "application/offset+octet-stream"
+    assert reply.names("accept-patch") == {
+        "application/offset+octet-stream",
+        "application/partial-upload",
+    }
+    assert "upload-limit" in reply
     assert "content-length" not in reply
     assert "transfer-encoding" not in reply
 
@@ -56,3 +66,10 @@ def test_options_by_override_is_options(tus: Tus) -> None:
 
     assert reply.status == 204
     assert reply["tus-version"] == "1.0.0"
+
+
+def test_expiration_is_not_advertised_where_nothing_expires(fresh_server: ServerFactory) -> None:
+    """T9, T70."""
+    tus = Tus(fresh_server(TUS_EXPIRES_AFTER_S="0").port)
+
+    assert tus.options()["tus-extension"] == EXTENSIONS.replace("expiration,", "")

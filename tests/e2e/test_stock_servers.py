@@ -67,7 +67,8 @@ def test_the_configuration_is_the_same(stock: Tus) -> None:
 
     assert reply.status == 204
     assert reply["tus-extension"] == (
-        "creation,creation-with-upload,creation-defer-length,termination"
+        "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration,"
+        "concatenation,concatenation-unfinished"
     )
 
 

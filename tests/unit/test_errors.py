@@ -6,9 +6,14 @@ import pytest
 
 from tus_server.core import errors
 from tus_server.core.errors import (
+    AlreadyCompleted,
+    BodyTooLarge,
     BytesMissing,
     ClientError,
     ConflictError,
+    LengthBelowOffset,
+    LengthChanged,
+    LengthInconsistent,
     MethodNotAllowed,
     OffsetMismatch,
     OperatorError,
@@ -17,7 +22,7 @@ from tus_server.core.errors import (
     TryAgainError,
     TusServerError,
 )
-from tus_server.http.errors import STATUSES, render_error
+from tus_server.http.errors import RUFH_STATUSES, STATUSES, render_error, render_rufh_error
 
 
 def walk(base: type[TusServerError]) -> Iterator[type[TusServerError]]:
@@ -58,8 +63,9 @@ def test_every_error_has_a_status(kind: type[TusServerError]) -> None:
     assert 400 <= STATUSES[kind] <= 599
 
 
-def test_the_table_of_statuses_names_no_other_class() -> None:
+def test_the_tables_of_statuses_name_no_other_class() -> None:
     assert set(STATUSES) == set(CONCRETE)
+    assert set(RUFH_STATUSES) == set(CONCRETE)
 
 
 def test_codes_are_unique() -> None:
@@ -134,3 +140,72 @@ def test_a_mismatch_tells_the_offset() -> None:
     _, headers, _ = render_error(OffsetMismatch(current=7, given=5), method="PATCH")
 
     assert dict(headers)[b"upload-offset"] == b"7"
+
+
+# --- RUFH
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_in_rufh_what_passes_is_5xx_and_what_does_not_is_4xx(kind: type[TusServerError]) -> None:
+    """D9: a 4xx ends an upload, a 5xx is repeated."""
+    status = RUFH_STATUSES[kind]
+
+    if issubclass(kind, TryAgainError) and status != 409:
+        assert status == 503
+    if issubclass(kind, ClientError):
+        assert 400 <= status < 500
+    assert status not in (412, 423, 460) or kind.code == "precondition_failed"
+
+
+@pytest.mark.parametrize("method", ["PATCH", "HEAD"])
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_in_rufh_a_head_fails_like_anything_else(kind: type[TusServerError], method: str) -> None:
+    """D9."""
+    status, headers, body = render_rufh_error(make(kind), method=method)
+
+    names = dict(headers)
+    assert status == RUFH_STATUSES[kind]
+    assert (b"retry-after" in names) == (issubclass(kind, TryAgainError) or kind is StorageFull)
+    assert b"upload-offset" not in names  # the handler's to say
+    assert b"tus-version" not in names
+    if method == "HEAD":
+        assert body == b""
+    else:
+        assert json.loads(body)["code"] == kind.code
+
+
+INCONSISTENT = {LengthInconsistent, LengthChanged, LengthBelowOffset, BodyTooLarge}
+
+
+@pytest.mark.parametrize("tells_completed", [True, False])
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_only_what_rufh_has_types_for_has_one(
+    kind: type[TusServerError], tells_completed: bool
+) -> None:
+    """R52, R75, section 6.1; `completed-upload` exists in version 6 alone."""
+    _, _, body = render_rufh_error(make(kind), method="PATCH", tells_completed=tells_completed)
+
+    expected = None
+    if kind is OffsetMismatch:
+        expected = "mismatching-upload-offset"
+    elif kind is AlreadyCompleted and tells_completed:
+        expected = "completed-upload"
+    elif kind in INCONSISTENT or kind is AlreadyCompleted:
+        expected = "inconsistent-upload-length"
+    base = "https://iana.org/assignments/http-problem-types#"
+    assert json.loads(body).get("type") == (None if expected is None else base + expected)
+
+
+def test_a_mismatch_in_rufh_tells_both_offsets() -> None:
+    """R52."""
+    _, _, body = render_rufh_error(OffsetMismatch(current=7, given=5), method="PATCH")
+
+    document = json.loads(body)
+    assert (document["expected-offset"], document["provided-offset"]) == (7, 5)
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_tus_has_no_problem_types(kind: type[TusServerError]) -> None:
+    _, _, body = render_error(make(kind), method="PATCH")
+
+    assert "type" not in json.loads(body)

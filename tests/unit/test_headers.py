@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tus_server.core.errors import MalformedHeader
-from tus_server.wire.headers import Fields, media_type
+from tus_server.wire.headers import Fields, excerpt, media_type
 
 NAME = b"upload-offset"
 
@@ -88,6 +88,25 @@ def test_no_value_gets_lost(raw: list[tuple[bytes, bytes]]) -> None:
         if len(values) > 1:
             with pytest.raises(MalformedHeader):
                 fields.find(name)
+
+
+# --- lists of names
+
+
+def test_the_members_of_a_list_are_found_whatever_their_case() -> None:
+    fields = Fields([(b"trailer", b" A-b ,,c\t"), (b"x", b"1"), (b"trailer", b"D")])
+
+    assert fields.names(b"trailer") == {"a-b", "c", "d"}
+    assert fields.names(b"absent") == set()
+    assert Fields([(b"trailer", b" , ")]).names(b"trailer") == set()
+
+
+@given(st.binary() | st.text())
+def test_an_excerpt_is_short_and_printable(value: bytes | str) -> None:
+    shown = excerpt(value)
+
+    assert shown.isprintable()
+    assert len(shown) < 450
 
 
 # --- numbers

@@ -1,10 +1,13 @@
+from base64 import b64encode
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tus_server.core.digests import ALGORITHMS, SIZES, new_hasher
 from tus_server.core.errors import (
     HeadersTooLarge,
     MalformedHeader,
@@ -15,15 +18,20 @@ from tus_server.core.errors import (
     UnsupportedVersion,
 )
 from tus_server.core.ids import UploadId
-from tus_server.core.states import UploadState
+from tus_server.core.states import TERMINAL, UploadState
 from tus_server.core.upload import Protocol, Tail, Upload
+from tus_server.wire.checksum import parse_checksum
 from tus_server.wire.headers import Fields
 from tus_server.wire.tus import (
+    EXTENSIONS,
     AppendFields,
     CreationFields,
     check_version,
+    extensions,
     parse_append,
     parse_creation,
+    parse_late_checksum,
+    render_expires,
     render_options,
     render_status,
 )
@@ -42,10 +50,30 @@ UPLOAD = Upload(
 )
 
 
+HELLO = bytes.fromhex("aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d")  # SHA-1 of "hello"
+CHECKSUM = (b"upload-checksum", b"sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=")
+CHUNKED = (b"transfer-encoding", b"chunked")
+ANNOUNCED = (b"trailer", b"Upload-Checksum")
+PARTIAL = (b"upload-concat", b"partial")
+FINAL = (b"upload-concat", b"final;/files/a /files/b")
+
+
 def creation(
-    *fields: tuple[bytes, bytes], has_body: bool = False, max_metadata_bytes: int = 100
+    *fields: tuple[bytes, bytes],
+    has_body: bool = False,
+    max_metadata_bytes: int = 100,
+    has_trailers: bool = True,
 ) -> CreationFields:
-    return parse_creation(Fields(fields), has_body=has_body, max_metadata_bytes=max_metadata_bytes)
+    return parse_creation(
+        Fields(fields),
+        has_body=has_body,
+        max_metadata_bytes=max_metadata_bytes,
+        has_trailers=has_trailers,
+    )
+
+
+def append(*fields: tuple[bytes, bytes], has_trailers: bool = True) -> AppendFields:
+    return parse_append(Fields([OCTETS, OFFSET, *fields]), has_trailers=has_trailers)
 
 
 # --- version
@@ -68,8 +96,8 @@ def test_a_missing_version_is_refused_in_other_words() -> None:
         check_version(Fields([]))
 
 
-def test_a_version_given_twice_is_malformed() -> None:
-    with pytest.raises(MalformedHeader):
+def test_a_version_given_twice_is_not_the_version() -> None:
+    with pytest.raises(UnsupportedVersion):
         check_version(Fields([(b"tus-resumable", b"1.0.0")] * 2))
 
 
@@ -152,12 +180,53 @@ def test_without_a_body_any_content_type_will_do() -> None:
     assert creation(LENGTH, (b"content-type", b"text/plain")) == CreationFields(7, None)
 
 
-@pytest.mark.parametrize("name", [b"upload-checksum", b"upload-concat"])
-def test_what_is_not_offered_is_refused_rather_than_ignored(name: bytes) -> None:
-    with pytest.raises(MalformedHeader, match="does not offer"):
-        creation(LENGTH, (name, b"partial"))
-    with pytest.raises(MalformedHeader, match="does not offer"):
-        parse_append(Fields([OCTETS, OFFSET, (name, b"sha1 x")]))
+# --- POST of partial and final uploads
+
+
+def test_a_partial_upload_has_a_length_of_its_own() -> None:
+    """T99."""
+    assert creation(PARTIAL, LENGTH) == CreationFields(7, None, concat="partial")
+    assert creation(PARTIAL, DEFER) == CreationFields(None, None, concat="partial")
+
+
+def test_a_final_upload_names_what_it_consists_of() -> None:
+    """T101: and keeps what was said, for HEAD (T113)."""
+    parsed = creation(FINAL, (b"upload-metadata", b"a YQ=="))
+
+    assert parsed.members == ("/files/a", "/files/b")
+    assert parsed.concat == "final;/files/a /files/b"
+    assert (parsed.length, parsed.metadata) == (None, "a YQ==")
+
+
+@pytest.mark.parametrize("field", [LENGTH, DEFER, (b"upload-length", b"0")])
+def test_a_final_upload_has_no_length_of_its_own(field: tuple[bytes, bytes]) -> None:
+    """T104."""
+    with pytest.raises(MalformedRequest, match="that of its partial ones"):
+        creation(FINAL, field)
+
+
+def test_a_final_upload_with_a_malformed_length_is_malformed() -> None:
+    with pytest.raises(MalformedHeader):
+        creation(FINAL, (b"upload-length", b"x"))
+    with pytest.raises(MalformedHeader):
+        creation(FINAL, (b"upload-defer-length", b"2"))
+
+
+@pytest.mark.parametrize("value", [b"", b"final", b"final;", b"Partial", b"other", b"final;\xff"])
+def test_any_other_upload_concat_is_malformed(value: bytes) -> None:
+    """T115."""
+    with pytest.raises(MalformedHeader, match="Upload-Concat"):
+        creation(LENGTH, (b"upload-concat", value))
+
+
+def test_upload_concat_appears_once() -> None:
+    with pytest.raises(MalformedHeader, match="more than once"):
+        creation(LENGTH, PARTIAL, PARTIAL)
+
+
+def test_a_partial_upload_needs_a_length_or_a_promise_of_one() -> None:
+    with pytest.raises(MalformedRequest, match="is needed"):
+        creation(PARTIAL)
 
 
 # --- PATCH
@@ -203,6 +272,148 @@ def test_parameters_of_the_content_type_do_not_count() -> None:
     assert parse_append(fields) == AppendFields(3, None)
 
 
+def test_an_append_does_not_look_at_upload_concat() -> None:
+    """T99: tus-js-client sends it with the PATCH of a partial upload too."""
+    assert append((b"upload-concat", b"nonsense")) == AppendFields(3, None)
+
+
+# --- checksums
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_checksum_is_read_for_every_algorithm(algorithm: str) -> None:
+    """T79."""
+    hasher = new_hasher(algorithm)
+    hasher.update(memoryview(b"hello"))
+    value = f"{algorithm} {b64encode(hasher.digest()).decode()}".encode()
+
+    assert parse_checksum(value) == (algorithm, hasher.digest())
+
+
+MALFORMED = {
+    "empty": b"",
+    "no digest": b"sha1",
+    "empty digest": b"sha1 ",
+    "no algorithm": b" qvTGHdzF6KLavt4PO0gs2a6pQ00=",
+    "two spaces": b"sha1  qvTGHdzF6KLavt4PO0gs2a6pQ00=",
+    "a tab": b"sha1\tqvTGHdzF6KLavt4PO0gs2a6pQ00=",
+    "three words": b"sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00= x",
+    "upper case": b"SHA1 qvTGHdzF6KLavt4PO0gs2a6pQ00=",
+    "unknown": b"sha3 qvTGHdzF6KLavt4PO0gs2a6pQ00=",
+    "with a hyphen": b"sha-1 qvTGHdzF6KLavt4PO0gs2a6pQ00=",
+    "list": b"sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=,md5 XUFAKrxLKna5cZ2REBfFkg==",
+    "no padding": b"sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00",
+    "more padding": b"sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00==",
+    "stray bits": b"sha1 qvTGHdzF6KLavt4PO0gs2a6pQ01=",
+    "url alphabet": b"crc32 __-_-A==",
+    "junk inside": b"sha1 qvTGHdzF6KLavt4P*O0gs2a6pQ00=",
+    "not ascii": b"sha1 qvTGHdzF6KLavt4PO0gs2a6pQ0\xff=",
+    "hex": b"sha1 aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d",
+    "too short": b"sha1 qvTGHQ==",
+    "too long": b"crc32 qvTGHdzF6KLavt4PO0gs2a6pQ00=",
+    "quoted": b'sha1 "qvTGHdzF6KLavt4PO0gs2a6pQ00="',
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_checksum_is_refused(case: str) -> None:
+    """T81, T83, T88."""
+    with pytest.raises(MalformedHeader, match="Upload-Checksum"):
+        parse_checksum(MALFORMED[case])
+    with pytest.raises(MalformedHeader, match="Upload-Checksum"):
+        append((b"upload-checksum", MALFORMED[case]))
+    with pytest.raises(MalformedHeader, match="Upload-Checksum"):
+        creation(LENGTH, (b"upload-checksum", MALFORMED[case]))
+
+
+@given(st.sampled_from(ALGORITHMS), st.binary(max_size=70))
+def test_a_digest_of_the_right_length_is_read_back(algorithm: str, digest: bytes) -> None:
+    value = f"{algorithm} {b64encode(digest).decode()}".encode()
+    if len(digest) == SIZES[algorithm]:
+        assert parse_checksum(value) == (algorithm, digest)
+    else:
+        with pytest.raises(MalformedHeader, match=f"{algorithm} has {SIZES[algorithm]}|a digest"):
+            parse_checksum(value)
+
+
+@given(st.binary(max_size=60))
+def test_any_checksum_gives_a_value_or_a_printable_error(value: bytes) -> None:
+    try:
+        algorithm, digest = parse_checksum(value)
+    except MalformedHeader as error:
+        shown = error.detail
+    else:
+        shown = f"{algorithm} {b64encode(digest).decode()}"
+        assert shown.encode() == value
+
+    assert shown.isprintable()
+
+
+def test_a_checksum_in_the_head_is_of_the_body() -> None:
+    """T88, T92."""
+    assert append(CHECKSUM).checksum == ("sha1", HELLO)
+    assert creation(LENGTH, CHECKSUM).checksum == ("sha1", HELLO)
+    assert creation(LENGTH, OCTETS, CHECKSUM, has_body=True).checksum == ("sha1", HELLO)
+    assert append(LENGTH).checksum is None
+
+
+def test_a_checksum_appears_once() -> None:
+    with pytest.raises(MalformedHeader, match="more than once"):
+        append(CHECKSUM, CHECKSUM)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"Upload-Checksum", b"upload-checksum", b"ETag, UPLOAD-CHECKSUM ,x", b" Upload-Checksum\t"],
+)
+def test_a_checksum_may_be_announced_to_follow(value: bytes) -> None:
+    """T89."""
+    announced = (b"trailer", value)
+
+    assert append(CHUNKED, announced) == AppendFields(3, None, None, checksum_follows=True)
+    assert creation(LENGTH, CHUNKED, announced).checksum_follows
+    assert append(CHUNKED, (b"trailer", b"etag"), announced).checksum_follows
+
+
+@pytest.mark.parametrize("value", [b"", b"Upload-Checksums", b"Upload Checksum", b"checksum"])
+def test_other_announcements_say_nothing_of_a_checksum(value: bytes) -> None:
+    assert not append(CHUNKED, (b"trailer", value)).checksum_follows
+
+
+def test_what_cannot_follow_is_not_waited_for() -> None:
+    """T90: no chunks, or no server that delivers trailers; the header then counts as it is."""
+    assert append(ANNOUNCED) == AppendFields(3, None)
+    assert append(CHUNKED, ANNOUNCED, has_trailers=False) == AppendFields(3, None)
+    assert append(CHUNKED, ANNOUNCED, CHECKSUM, has_trailers=False).checksum == ("sha1", HELLO)
+    assert append(ANNOUNCED, CHECKSUM).checksum == ("sha1", HELLO)
+
+
+def test_a_checksum_comes_before_or_after_the_body() -> None:
+    """T91."""
+    with pytest.raises(MalformedHeader, match="not both"):
+        append(CHUNKED, ANNOUNCED, CHECKSUM)
+    with pytest.raises(MalformedHeader, match="not both"):
+        creation(LENGTH, CHUNKED, ANNOUNCED, CHECKSUM)
+
+
+def test_a_late_checksum_is_read_as_an_early_one() -> None:
+    assert parse_late_checksum(Fields([CHECKSUM])) == ("sha1", HELLO)
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_late_checksum_is_refused(case: str) -> None:
+    with pytest.raises(MalformedHeader, match="Upload-Checksum"):
+        parse_late_checksum(Fields([(b"upload-checksum", MALFORMED[case])]))
+
+
+def test_a_late_checksum_that_does_not_come_or_comes_twice_is_malformed() -> None:
+    """T89."""
+    with pytest.raises(MalformedHeader, match="is missing"):
+        parse_late_checksum(Fields([]))
+    with pytest.raises(MalformedHeader, match="more than once"):
+        parse_late_checksum(Fields([CHECKSUM, CHECKSUM]))
+
+
 NAMES = st.sampled_from(
     [
         b"content-type",
@@ -211,9 +422,14 @@ NAMES = st.sampled_from(
         b"upload-defer-length",
         b"upload-metadata",
         b"upload-concat",
+        b"upload-checksum",
+        b"transfer-encoding",
+        b"trailer",
     ]
 )
-VALUES = st.binary(max_size=30) | st.sampled_from([b"1", b"7", OCTETS[1], b"a YQ=="])
+VALUES = st.binary(max_size=30) | st.sampled_from(
+    [b"1", b"7", OCTETS[1], b"a YQ==", CHECKSUM[1], b"chunked", ANNOUNCED[1], b"partial", FINAL[1]]
+)
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=6), st.booleans())
@@ -236,8 +452,23 @@ def test_options_tell_what_the_server_can_do() -> None:
     assert dict(render_options(max_size=5, extensions=("creation", "termination"))) == {
         b"tus-version": b"1.0.0",
         b"tus-extension": b"creation,termination",
+        b"tus-checksum-algorithm": b"sha1,sha256,sha512,md5,crc32,crc32c,crc64nvme",
         b"tus-max-size": b"5",
-        b"accept-patch": b"application/offset+octet-stream",
+    }
+
+
+def test_only_what_is_on_is_advertised() -> None:
+    """T9, T70, T90."""
+    everything = extensions(expires=True, has_trailers=True)
+
+    assert ",".join(everything) == (
+        "creation,creation-with-upload,creation-defer-length,termination,checksum,"
+        "checksum-trailer,expiration,concatenation,concatenation-unfinished"
+    )
+    assert everything == EXTENSIONS
+    assert set(everything) - set(extensions(expires=False, has_trailers=True)) == {"expiration"}
+    assert set(everything) - set(extensions(expires=True, has_trailers=False)) == {
+        "checksum-trailer"
     }
 
 
@@ -266,3 +497,71 @@ def test_a_status_gives_the_metadata_back_byte_for_byte(raw: bytes) -> None:
     status = render_status(replace(UPLOAD, metadata=raw.decode("latin-1")))
 
     assert dict(status)[b"upload-metadata"] == raw
+
+
+def test_a_partial_upload_tells_what_it_is() -> None:
+    """T111, T112, T113."""
+    partial = replace(UPLOAD, length=7, concat="partial")
+
+    assert render_status(partial) == [
+        (b"upload-offset", b"3"),
+        (b"upload-length", b"7"),
+        (b"upload-concat", b"partial"),
+    ]
+    assert (b"upload-defer-length", b"1") in render_status(replace(partial, length=None))
+
+
+@pytest.mark.parametrize("state", [UploadState.INITIATED, UploadState.COMPLETED])
+def test_a_final_upload_has_no_offset_before_it_is_done(state: UploadState) -> None:
+    """T109, T112: nor a deferred length, for no PATCH will ever tell it."""
+    final = replace(
+        UPLOAD, state=state, committed_bytes=7, concat="final;/a  /b", metadata="a YQ=="
+    )
+
+    assert render_status(final) == [
+        (b"upload-metadata", b"a YQ=="),
+        (b"upload-concat", b"final;/a  /b"),
+    ]
+    assert render_status(replace(final, length=7))[0] == (b"upload-length", b"7")
+    assert b"upload-offset" not in dict(render_status(replace(final, length=7)))
+
+
+@pytest.mark.parametrize("state", [UploadState.VERIFIED, UploadState.ACCEPTED])
+def test_a_final_upload_that_is_done_has_offset_and_length(state: UploadState) -> None:
+    """T110."""
+    final = replace(UPLOAD, state=state, committed_bytes=7, length=7, concat="final;/a")
+
+    assert render_status(final)[:2] == [(b"upload-offset", b"7"), (b"upload-length", b"7")]
+
+
+# --- Upload-Expires
+
+EXPIRES = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("state", [UploadState.INITIATED, UploadState.RECEIVING])
+@pytest.mark.parametrize("concat", [None, "partial", "final;/a"])
+def test_an_unfinished_upload_tells_when_it_expires(state: UploadState, concat: str | None) -> None:
+    """T71, T72, T74: cut to the second, so that it does not expire before."""
+    upload = replace(UPLOAD, state=state, concat=concat, expires_at=EXPIRES)
+
+    assert render_expires(upload) == [(b"upload-expires", b"Thu, 29 Feb 2024 23:59:59 GMT")]
+
+
+def test_an_expiry_is_told_in_gmt_whatever_zone_it_was_read_in() -> None:
+    """T74."""
+    there = timezone(timedelta(hours=5, minutes=30))
+    for moment in (EXPIRES.astimezone(there), EXPIRES):
+        ((_, date),) = render_expires(replace(UPLOAD, expires_at=moment))
+
+        assert date.endswith(b" GMT")
+        assert parsedate_to_datetime(date.decode()) == EXPIRES.replace(microsecond=0)
+
+
+def test_what_does_not_expire_says_nothing() -> None:
+    """T71, T77: nor what is complete, unless it is partial and waits to be used."""
+    assert render_expires(UPLOAD) == []
+    for state in (UploadState.COMPLETED, UploadState.VERIFIED, *TERMINAL):
+        assert render_expires(replace(UPLOAD, state=state, expires_at=EXPIRES)) == []
+    used = replace(UPLOAD, state=UploadState.VERIFIED, concat="partial", expires_at=EXPIRES)
+    assert render_expires(used) != []

@@ -3,18 +3,20 @@
 The way to an upload is a prefix and a lookup, not a router: it is walked for every small request.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 from starlette.types import ASGIApp
 
-from tus_server.core.errors import TusServerError
+from tus_server.core.errors import HeadersTooLarge, TusServerError
 from tus_server.http.body import Receive
-from tus_server.http.errors import Defect, render_error
+from tus_server.http.dispatch import Dispatch
+from tus_server.http.errors import Defect
 from tus_server.http.exchange import Exchange, Header, Scope, Send
-from tus_server.http.tus import NO_STORE, TusHandler
-from tus_server.wire.cors import Origins, render_cors
-from tus_server.wire.tus import TUS_RESUMABLE
+from tus_server.http.options import render_options
+from tus_server.http.uploads import NO_STORE, Handler, Request, Uploads
+from tus_server.wire.cors import ALLOW_HEADERS, EXPOSE_HEADERS, Origins, render_cors
 
 log = structlog.get_logger(__name__)
 
@@ -28,19 +30,24 @@ class AsgiOptions:
     base_path: str
     origins: Origins
     credentials: bool
+    allow_headers: Sequence[str]  # beside those of the protocols
+    expose_headers: Sequence[str]
     body_idle_timeout_s: float
     fast_bodies: bool
 
 
 class UploadsAsgi:
-    """Sends uploads to the tus handler and everything else to `others`."""
+    """Sends requests for uploads to the handler of their protocol, everything else to `others`."""
 
-    def __init__(self, tus: TusHandler, others: ASGIApp, options: AsgiOptions) -> None:
-        self._tus = tus
+    def __init__(self, uploads: Uploads, others: ASGIApp, options: AsgiOptions) -> None:
+        self._uploads = uploads
+        self._dispatch = Dispatch(uploads)
         self._others = others
         self._options = options
         self._base = options.base_path
         self._collection = options.base_path.rstrip("/")
+        self._allow_headers = ", ".join([ALLOW_HEADERS, *options.allow_headers])
+        self._expose_headers = ", ".join([EXPOSE_HEADERS, *options.expose_headers])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -64,29 +71,49 @@ class UploadsAsgi:
             idle_timeout_s=self._options.body_idle_timeout_s,
             fast=self._options.fast_bodies,
         )
-        await self._answer(exchange, root + self._base, rest)
+        await self._answer(exchange, root + self._base, rest.removesuffix("/"))
 
     async def _answer(self, exchange: Exchange, base: str, rest: str) -> None:
-        exchange.common = [*self._cors(exchange), TUS_RESUMABLE]
+        fields = exchange.fields
+        handler = self._dispatch.by_fields(fields, rest)
+        exchange.common = [*self._cors(exchange), *handler.common]
         try:
             # tus 1.0.0, X-HTTP-Method-Override: the actual method MUST be ignored (T14).
-            override = exchange.fields.find(b"x-http-method-override")
+            override = fields.find(b"x-http-method-override")
             if override is not None:
                 exchange.method = override.decode("latin-1").upper()
-                exchange.common = [*self._cors(exchange), TUS_RESUMABLE]
-            await self._tus.handle(exchange, base, rest)
+                exchange.common = [*self._cors(exchange), *handler.common]
+            most = self._uploads.options.max_header_bytes
+            if fields.size_bytes > most:
+                raise HeadersTooLarge(f"At most {most} bytes are taken.")
+            exchange.check_framing()
+            if exchange.method == "OPTIONS":
+                exchange.common = self._cors(exchange)
+                await exchange.reply(204, render_options(self._uploads.engine, exchange))
+                return
+            needs_upload = self._dispatch.needs_upload(exchange, rest)
+            if not needs_upload:
+                handler.check_version(exchange)
+            principal = await self._uploads.authenticate(exchange)
+            request = Request(exchange, principal, base, rest)
+            if needs_upload:
+                handler, found = await self._dispatch.by_upload(request)
+                exchange.common = [*self._cors(exchange), *handler.common]
+                handler.check_version(exchange)
+                request = replace(request, found=found)
+            await handler.answer(request)
         except TusServerError as exc:
             if exchange.answered:
                 raise
-            await self._refuse(exchange, exc)
+            await self._refuse(exchange, handler, exc)
         except Exception as exc:
             log.exception("request.defect", method=exchange.method, path=exchange.scope["path"])
             if exchange.answered:
                 raise
-            await self._refuse(exchange, Defect(type(exc).__name__))
+            await self._refuse(exchange, handler, Defect(type(exc).__name__))
 
-    async def _refuse(self, exchange: Exchange, error: TusServerError) -> None:
-        status, headers, body = render_error(error, method=exchange.method)
+    async def _refuse(self, exchange: Exchange, handler: Handler, error: TusServerError) -> None:
+        status, headers, body = handler.render_error(error, method=exchange.method)
         if status >= 500:
             log.warning("request.refused", status=status, code=error.code, detail=error.detail)
         await exchange.reply(status, [*headers, NO_STORE], body)
@@ -100,4 +127,6 @@ class UploadsAsgi:
             self._options.origins,
             credentials=self._options.credentials,
             preflight=exchange.method == "OPTIONS",
+            allow_headers=self._allow_headers,
+            expose_headers=self._expose_headers,
         )

@@ -1,11 +1,11 @@
 """Downloads: GET of a finished upload, and the HEAD that goes with it (RFC 9110)."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from email.utils import format_datetime
 
 from tus_server.core.errors import PreconditionFailed
-from tus_server.core.upload import Upload
+from tus_server.core.upload import Protocol, Upload
 from tus_server.engine.engine import Engine
 from tus_server.http.exchange import Exchange, Header
 from tus_server.wire.conditional import Outcome, Validators, evaluate, range_applies
@@ -13,8 +13,12 @@ from tus_server.wire.content import describe_content
 from tus_server.wire.ranges import parse_range, render_content_range
 
 
-async def send_download(engine: Engine, upload: Upload, exchange: Exchange) -> None:
+async def send_download(
+    engine: Engine, upload: Upload, exchange: Exchange, extra: Sequence[Header] = ()
+) -> None:
     """Answer with the content of a finished upload, or the part of it that was asked for.
+
+    extra: header fields of every reply that is no refusal.
 
     Raises, before the reply has begun: PreconditionFailed, RangeNotSatisfiable, BytesMissing,
     StoreUnavailable.
@@ -23,7 +27,7 @@ async def send_download(engine: Engine, upload: Upload, exchange: Exchange) -> N
     fields = exchange.fields.as_text()
     # From the content: the same bytes uploaded again are the same to a cache.
     validators = Validators(f'"{upload.crc64:016x}-{upload.length:x}"', upload.state_on)
-    headers = _headers(upload, validators)
+    headers = [*_headers(upload, validators), *extra]
     outcome = evaluate(fields, validators)
     if outcome is Outcome.PRECONDITION_FAILED:
         raise PreconditionFailed
@@ -50,12 +54,15 @@ async def send_download(engine: Engine, upload: Upload, exchange: Exchange) -> N
     await _stream(exchange, status, headers, engine.objects.read(upload, start, end))
 
 
-async def redirect_download(engine: Engine, upload: Upload, exchange: Exchange) -> None:
+async def redirect_download(
+    engine: Engine, upload: Upload, exchange: Exchange, extra: Sequence[Header] = ()
+) -> None:
     """Answer with the place in the object store where the content can be read for a while."""
     url = await engine.objects.presign(upload, method=exchange.method)
     assert url is not None, "this store has no URLs of its own"
     # 307: a HEAD stays a HEAD. The URL is a secret with an end: nobody may keep it.
-    await exchange.reply(307, [(b"location", url.encode("ascii")), (b"cache-control", b"no-store")])
+    location = (b"location", url.encode("ascii"))
+    await exchange.reply(307, [location, (b"cache-control", b"no-store"), *extra])
 
 
 async def _stream(
@@ -74,8 +81,10 @@ async def _stream(
 
 
 def _headers(upload: Upload, validators: Validators) -> list[Header]:
-    content = describe_content(upload.metadata)
+    content = describe_content(upload.metadata, keeps_coding=upload.protocol is Protocol.RUFH)
+    coding = [] if content.coding is None else [(b"content-encoding", content.coding.encode())]
     return [
+        *coding,
         (b"content-type", content.content_type.encode("latin-1")),
         (b"content-disposition", content.disposition.encode("latin-1")),
         (b"x-content-type-options", b"nosniff"),

@@ -1,7 +1,13 @@
-"""HTTP statuses of the errors, in one table, and the reply each becomes."""
+"""HTTP statuses of the errors, in one table a protocol, and the reply each becomes."""
 
 from tus_server.core import errors as e
-from tus_server.wire.problems import CONTENT_TYPE, render_problem
+from tus_server.wire.problems import (
+    COMPLETED_UPLOAD,
+    CONTENT_TYPE,
+    INCONSISTENT_LENGTH,
+    MISMATCHING_OFFSET,
+    render_problem,
+)
 from tus_server.wire.tus import VERSION, Headers
 
 STATUSES: dict[type[e.TusServerError], int] = {
@@ -10,9 +16,14 @@ STATUSES: dict[type[e.TusServerError], int] = {
     e.MalformedMetadata: 400,
     e.LengthChanged: 400,
     e.LengthBelowOffset: 400,
+    e.LengthInconsistent: 400,
+    e.AlreadyCompleted: 400,
+    e.DigestMismatch: 400,
+    e.UnusablePartial: 400,
     e.ProtocolMismatch: 400,
     e.Unauthenticated: 401,
     e.Forbidden: 403,
+    e.FinalUpload: 403,
     e.NotFound: 404,
     e.UploadNotFound: 404,
     e.MethodNotAllowed: 405,
@@ -25,10 +36,13 @@ STATUSES: dict[type[e.TusServerError], int] = {
     e.PreconditionFailed: 412,
     e.UploadTooLarge: 413,
     e.BodyTooLarge: 413,
+    e.AppendTooLarge: 413,
     e.UnsupportedMediaType: 415,
     e.RangeNotSatisfiable: 416,
     e.LeaseNotObtained: 423,
     e.HeadersTooLarge: 431,
+    # tus 1.0.0, Checksum: a status of its own (T84).
+    e.ChecksumMismatch: 460,
     e.StillFinishing: 503,
     e.StateUnavailable: 503,
     e.StoreUnavailable: 503,
@@ -50,7 +64,25 @@ STATUSES: dict[type[e.TusServerError], int] = {
     e.DataDirUnusable: 500,
     e.SettingsInvalid: 500,
 }
+# RUFH ends an upload on 4xx and lets clients repeat 5xx (D9); it has no statuses of its own.
+RUFH_STATUSES = STATUSES | {
+    e.BodyTooLarge: 400,
+    e.ChecksumMismatch: 400,
+    e.LeaseNotObtained: 503,
+    e.UnsupportedVersion: 400,
+}
+# RUFH, Problem Types.
+_RUFH_TYPES: dict[type[e.TusServerError], str] = {
+    e.OffsetMismatch: MISMATCHING_OFFSET,
+    e.LengthInconsistent: INCONSISTENT_LENGTH,
+    e.LengthChanged: INCONSISTENT_LENGTH,
+    e.LengthBelowOffset: INCONSISTENT_LENGTH,
+    e.BodyTooLarge: INCONSISTENT_LENGTH,
+    e.AlreadyCompleted: COMPLETED_UPLOAD,
+}
 RETRY_AFTER_S = 1
+
+Rendered = tuple[int, Headers, bytes]
 
 
 class Defect(e.TusServerError):
@@ -59,28 +91,69 @@ class Defect(e.TusServerError):
     code, title = "internal_error", "The server has a defect"
 
 
-def render_error(error: e.TusServerError, *, method: str) -> tuple[int, Headers, bytes]:
-    """Give status, headers and body of the reply; a HEAD has no body."""
+def render_error(error: e.TusServerError, *, method: str) -> Rendered:
+    """Give status, headers and body of a reply in tus, and where no protocol is spoken."""
     status = STATUSES.get(type(error), 500)
+    passing = _is_passing(error)
     # Rule C1: clients start again at byte 0 after any failed HEAD but 423.
-    passing = isinstance(error, e.TryAgainError | e.StorageFull)
     if method == "HEAD" and (passing or isinstance(error, e.ConflictError) or status >= 500):
         status, passing = 423, True
+    headers = _render_fields(error, passing=passing)
+    if isinstance(error, e.OffsetMismatch) and method != "HEAD":
+        headers.append((b"upload-offset", b"%d" % error.current))
+    elif isinstance(error, e.UnsupportedVersion):
+        headers.append((b"tus-version", VERSION))
+    return _render(error, status, headers, method=method)
+
+
+def render_rufh_error(
+    error: e.TusServerError, *, method: str, tells_completed: bool = False
+) -> Rendered:
+    """Give status, headers and body of a reply in RUFH, a HEAD's status like any other (D9).
+
+    What it says of the upload is the handler's. tells_completed: the version of the request knows
+    a problem type for completed uploads.
+    """
+    status = RUFH_STATUSES.get(type(error), 500)
+    headers = _render_fields(error, passing=_is_passing(error))
+    kind = _RUFH_TYPES.get(type(error))
+    if kind == COMPLETED_UPLOAD and not tells_completed:
+        kind = INCONSISTENT_LENGTH
+    members: dict[str, int | str] = {}
+    if isinstance(error, e.OffsetMismatch):
+        members = {"expected-offset": error.current, "provided-offset": error.given}
+    return _render(error, status, headers, method=method, kind=kind, members=members)
+
+
+def _is_passing(error: e.TusServerError) -> bool:
+    return isinstance(error, e.TryAgainError | e.StorageFull)
+
+
+def _render_fields(error: e.TusServerError, *, passing: bool) -> Headers:
     headers: Headers = []
     if passing:
         headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-    if isinstance(error, e.OffsetMismatch) and method != "HEAD":
-        headers.append((b"upload-offset", b"%d" % error.current))
-    elif isinstance(error, e.MethodNotAllowed):
+    if isinstance(error, e.MethodNotAllowed):
         headers.append((b"allow", error.allow.encode()))
-    elif isinstance(error, e.UnsupportedVersion):
-        headers.append((b"tus-version", VERSION))
     elif isinstance(error, e.RangeNotSatisfiable):
         headers.append((b"content-range", b"bytes */%d" % error.length))
     elif isinstance(error, e.TailMissing):
         headers.append((b"tus-error", error.code.encode()))
     elif isinstance(error, e.Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def _render(
+    error: e.TusServerError,
+    status: int,
+    headers: Headers,
+    *,
+    method: str,
+    kind: str | None = None,
+    members: dict[str, int | str] | None = None,
+) -> Rendered:
+    """Add the problem document; a HEAD has none."""
     if method == "HEAD":
         return status, headers, b""
     headers.append((b"content-type", CONTENT_TYPE))
@@ -89,6 +162,7 @@ def render_error(error: e.TusServerError, *, method: str) -> tuple[int, Headers,
         code=error.code,
         title=error.title,
         detail=error.detail,
-        members=error.members,
+        members=error.members | (members or {}),
+        kind=kind,
     )
     return status, headers, body

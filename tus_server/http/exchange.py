@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from tus_server.core.errors import BodyStopped
+from tus_server.core.errors import BodyStopped, MalformedRequest
 from tus_server.http.body import AsgiBody, Message, Receive
-from tus_server.http.uvicorn_protocol import Connection, UvicornBody, scope_connection
+from tus_server.http.connection import scope_connection
+from tus_server.http.uvicorn_protocol import FastConnection, UvicornBody
 from tus_server.wire.headers import Fields
 
 Scope = MutableMapping[str, Any]
@@ -21,6 +22,8 @@ LINGER_BYTES = 256 * 1024
 # that is still sending never sees it.
 DROPPED_BYTES = 64 * 1024 * 1024
 LINGER_S = 1.0
+# How other servers name what they take for a 1xx reply; they say so in the scope.
+INFORMATIONAL = "http.response.informational"
 
 
 class Exchange:
@@ -34,6 +37,7 @@ class Exchange:
     __slots__ = (
         "_body",
         "_connection",
+        "_fast",
         "_idle_timeout_s",
         "_receive",
         "_send",
@@ -59,7 +63,9 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._idle_timeout_s = idle_timeout_s
-        self._connection: Connection | None = scope_connection(scope) if fast else None
+        connection = scope_connection(scope)
+        self._connection = connection
+        self._fast = connection if fast and isinstance(connection, FastConnection) else None
         self._body: AsgiBody | UvicornBody | None = None
 
     @property
@@ -67,6 +73,15 @@ class Exchange:
         """The address at the other end of the connection; None if it has none."""
         client = self.scope.get("client")
         return client[0] if client else None
+
+    def check_framing(self) -> None:
+        """Raise MalformedRequest for what the parser lets through (RFC 9112, 3.2 and 6.1)."""
+        if self.fields.find(b"host") is None and self.scope["http_version"] == "1.1":
+            raise MalformedRequest("Host is missing.")
+        coding = self.fields.find_joined(b"transfer-encoding")
+        if coding is not None and coding.lower() != "chunked":
+            # Stored as it comes it would not be the content (R77).
+            raise MalformedRequest("The only transfer coding this server understands is chunked.")
 
     @property
     def has_body(self) -> bool:
@@ -76,8 +91,8 @@ class Exchange:
     def body(self) -> AsgiBody | UvicornBody:
         """Open the body. Nothing is read, and no 100 Continue sent, before the first read."""
         if self._body is None:
-            if self._connection is not None:
-                self._body = self._connection.open_body(self.body_size, self._idle_timeout_s)
+            if self._fast is not None:
+                self._body = self._fast.open_body(self.body_size, self._idle_timeout_s)
             else:
                 self._body = AsgiBody(self._receive, self.body_size, self._idle_timeout_s)
         return self._body
@@ -122,13 +137,46 @@ class Exchange:
     @property
     def can_abort(self) -> bool:
         """Tell whether the connection can be closed without a reply."""
-        return self._connection is not None
+        return self._fast is not None
 
     def abort(self) -> None:
         """Close the connection without a reply."""
-        assert self._connection is not None
+        assert self._fast is not None
         self.answered = True
-        self._connection.abort()
+        self._fast.abort()
+
+    @property
+    def has_trailers(self) -> bool:
+        """Tell whether this server delivers what comes behind a chunked body (T90)."""
+        return self._connection is not None
+
+    def trailers(self) -> Fields:
+        """Give the trailers that anybody asks for, once the body has been read to its end."""
+        return Fields(self._connection.trailers if self._connection is not None else ())
+
+    @property
+    def can_inform(self) -> bool:
+        """Tell whether a 1xx reply can be sent: not every server can, nor every client hear it."""
+        # RFC 9110, 15.2: a server MUST NOT send a 1xx response to an HTTP/1.0 client.
+        if self.scope.get("http_version") in ("0.9", "1.0"):
+            return False
+        return self._connection is not None or INFORMATIONAL in (self.scope.get("extensions") or ())
+
+    async def inform(self, status: int, headers: Sequence[Header]) -> None:
+        """Send a 1xx reply if that is possible before the final one; never raises.
+
+        Without the fields of every reply. It takes no part in Expect: the 100 comes when the body
+        is read.
+        """
+        if self.answered or not self.can_inform:
+            return
+        if self._connection is not None:
+            # Not by send(): whatever wraps the application may take nothing but a start from it.
+            await self._connection.inform(status, headers)
+        else:
+            message = {"type": INFORMATIONAL, "status": status, "headers": list(headers)}
+            with suppress(OSError):  # the client is gone (ASGI 2.4)
+                await self._send(message)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator["asyncio.Task[None]"]:

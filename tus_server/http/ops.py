@@ -1,4 +1,4 @@
-"""Endpoints for operators: is the process alive, can it take uploads; and a word at the root."""
+"""Endpoints for operators: is the process alive, can it take uploads; and what is at the root."""
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -9,10 +9,14 @@ from starlette.routing import Route
 from tus_server.core.errors import MethodNotAllowed, NotFound, TusServerError
 from tus_server.engine.engine import Engine
 from tus_server.http.errors import render_error
+from tus_server.http.page import Page
 
 
-def ops_app(engine: Engine, creation_path: str) -> Starlette:
-    """Give the application beside the uploads; what it does not know is a problem document."""
+def ops_app(engine: Engine, creation_path: str, page: Page | None) -> Starlette:
+    """Give the application beside the uploads; what it does not know is a problem document.
+
+    page None: a word at the root, where else the page is.
+    """
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "alive"})
@@ -39,8 +43,9 @@ def ops_app(engine: Engine, creation_path: str) -> Starlette:
         allow = (exc.headers or {}).get("Allow", "")
         return _refusal(MethodNotAllowed(allow) if exc.status_code == 405 else NotFound())
 
+    at_root = [Route("/", root)] if page is None else page.routes()
     app = Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/", root)],
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *at_root],
         exception_handlers={HTTPException: refuse},
     )
     app.router.redirect_slashes = False

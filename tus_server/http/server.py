@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ class ServerOptions:
     keep_alive_timeout_s: float
     max_header_bytes: int
     fast_bodies: bool
+    refusal_headers: Sequence[tuple[bytes, bytes]]  # of replies to what is no request
 
 
 class Server(uvicorn.Server):
@@ -62,6 +63,7 @@ def make_server(app: ASGIApp, options: ServerOptions, let_go: Callable[[], None]
     protocol = find_protocol(fast=options.fast_bodies)
     if protocol is not None:
         protocol.max_header_bytes = 2 * options.max_header_bytes
+        protocol.refusal_headers = options.refusal_headers
     else:
         log.warning(
             "server.plain_bodies",

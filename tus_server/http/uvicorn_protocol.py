@@ -1,28 +1,20 @@
-"""Our uvicorn protocol classes: bodies straight from the socket into the engine's blocks.
+"""Our uvicorn protocol class: bodies straight from the socket into the engine's blocks.
 
 uvicorn's protocol classes are internal API: `find_protocol()` offers ours only for versions they
-were tested with. Over plain uvicorn it adds: recv into our buffers for bodies with Content-Length,
-bytes received before a disconnect, closing without a reply, request trailers kept apart from
-headers (they would pose as headers), and a limit on the size of an unfinished header block.
+were tested with. Over GuardedProtocol it adds: recv into our buffers for bodies with
+Content-Length, bytes received before a disconnect, closing without a reply.
 """
 
 import asyncio
-from typing import Any, cast
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from tus_server.core.errors import HeadersTooLarge
 from tus_server.http.body import WaitingBody
-from tus_server.http.errors import render_error
-from tus_server.wire.tus import TUS_RESUMABLE
+from tus_server.http.connection import Connection
+from tus_server.http.guarded_protocol import GuardedProtocol
 
-EXTENSION = "tus_server.connection"
 TESTED = ((0, 51), (0, 55))  # uvicorn versions [from, before)
 
 
@@ -37,71 +29,20 @@ def find_protocol(*, fast: bool) -> "type[GuardedProtocol] | None":
     return TusProtocol if fast else GuardedProtocol
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a limit for header blocks, and trailers that stay trailers.
-
-    `max_header_bytes` bounds a header block that is still arriving; the application looks at the
-    size of a complete one.
-    """
-
-    max_header_bytes = 64 * 1024
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._reading_head = True
-        self._head_bytes = 0  # of a header block that is not complete yet
-
-    def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if not self._reading_head:
-            self._head_bytes = 0
-        elif self._head_bytes > self.max_header_bytes and not self.transport.is_closing():
-            self._refuse_head()
-
-    def _refuse_head(self) -> None:
-        # No request exists yet that the application could answer.
-        status, headers, content = render_error(HeadersTooLarge(), method="GET")
-        headers += [
-            TUS_RESUMABLE,
-            (b"content-length", b"%d" % len(content)),
-            (b"connection", b"close"),
-        ]
-        head = b"".join(b"%s: %s\r\n" % field for field in headers)
-        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + content)
-        self.transport.close()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._reading_head = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # httptools calls this for trailers too; in the scope they would pose as headers.
-        if self._reading_head:
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._reading_head = False
-        super().on_headers_complete()
-
-
 class TusProtocol(GuardedProtocol):
-    """Offers the application the connection of each request, as a scope extension."""
+    """Offers the application also to read bodies from the socket."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.body: UvicornBody | None = None
         self.parsed_body_bytes = 0  # bytes of the current body that went through the parser
 
+    def lend_connection(self) -> "FastConnection":
+        return FastConnection(self)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.parsed_body_bytes = 0
-
-    def on_headers_complete(self) -> None:
-        connection = Connection(self)
-        cast(Any, self.scope)["extensions"] = {EXTENSION: connection}
-        super().on_headers_complete()
-        connection.cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
         self.parsed_body_bytes += len(body)
@@ -126,17 +67,18 @@ class TusProtocol(GuardedProtocol):
     def restart_parser(self) -> None:
         """Expect a new request: the parser has not seen the rest of the last one's body."""
         self.parser = httptools.HttpRequestParser(self)
-        self._reading_head = True
+        self.reading_head = True
+        self.framing_bytes = 0
 
 
-class Connection:
-    """What the application may do with the connection of a request, beyond ASGI."""
+class FastConnection(Connection):
+    """A connection whose body can be read from the socket, and which can be cut."""
 
-    __slots__ = ("_protocol", "cycle")
+    __slots__ = ("_protocol",)
 
     def __init__(self, protocol: TusProtocol) -> None:
+        super().__init__()
         self._protocol = protocol
-        self.cycle: RequestResponseCycle | None = None
 
     def open_body(self, size: int | None, idle_timeout_s: float) -> "UvicornBody":
         """Give the body of the request; receive() must not be called beside it."""
@@ -271,10 +213,3 @@ class _Receiver(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._body._protocol.resume_writing()
-
-
-def scope_connection(scope: Any) -> Connection | None:
-    """Give the connection of a request if our protocol class serves it."""
-    extensions = scope.get("extensions")
-    connection: Connection | None = extensions.get(EXTENSION) if extensions else None
-    return connection

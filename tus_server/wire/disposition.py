@@ -45,7 +45,7 @@ _ATTR_CHARS = "!#$&+-.^_`|~"  # RFC 8187, 3.2.1: beside letters and digits
 # RFC 6838, 4.2: narrower than a token of RFC 9110; "*/*" is no type.
 _RESTRICTED_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _TYPE = re.compile(rf"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
-_PARAMETER = re.compile(
+PARAMETER = re.compile(
     r";[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]++)="
     r'(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]++)|"((?:[^"\\]|\\.)*+)"))?[ \t]*+'
 )
@@ -101,7 +101,7 @@ def _find_charset(parameters: str) -> str | None:
     found = None
     position = 0
     while position < len(parameters):
-        parameter = _PARAMETER.match(parameters, position)
+        parameter = PARAMETER.match(parameters, position)
         if parameter is None:
             return None
         name, token, quoted = parameter.groups()

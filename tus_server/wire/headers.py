@@ -55,9 +55,14 @@ class Fields:
             return None
         if _NUMBER.fullmatch(value) is None:
             raise MalformedHeader(
-                f"{_shown(name)} is {_excerpt(value)}; it must be a plain decimal number."
+                f"{_shown(name)} is {excerpt(value)}; it must be a plain decimal number."
             )
         return int(value)
+
+    def names(self, name: bytes) -> set[str]:
+        """Give the members of a list of names, in lower case; empty if it is absent."""
+        joined = self.find_joined(name) or ""
+        return {member.strip(" \t").lower() for member in joined.split(",")} - {""}
 
     def as_text(self) -> dict[str, str]:
         """Give all fields as text; repeated lines are joined."""
@@ -70,10 +75,11 @@ def media_type(value: bytes | None) -> bytes:
     return b"" if value is None else value.partition(b";")[0].strip().lower()
 
 
+def excerpt(value: bytes | str) -> str:
+    """Show a refused value: escaped, and not all of a long one."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
 def _shown(name: bytes) -> str:
     return name.decode("latin-1").title()
-
-
-def _excerpt(value: bytes) -> str:
-    text = value.decode("latin-1")
-    return repr(text if len(text) <= 40 else text[:40] + "...")

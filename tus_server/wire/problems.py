@@ -4,12 +4,29 @@ import json
 
 CONTENT_TYPE = b"application/problem+json"
 
+# RUFH, Problem Types; in IANA's registry.
+_TYPES = "https://iana.org/assignments/http-problem-types#"
+MISMATCHING_OFFSET = f"{_TYPES}mismatching-upload-offset"
+INCONSISTENT_LENGTH = f"{_TYPES}inconsistent-upload-length"
+COMPLETED_UPLOAD = f"{_TYPES}completed-upload"
+
 
 def render_problem(
-    *, status: int, code: str, title: str, detail: str, members: dict[str, int | str]
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    members: dict[str, int | str],
+    kind: str | None = None,
 ) -> bytes:
-    """Give the body of an error reply. `code` is stable, `detail` is for people."""
+    """Give the body of an error reply.
+
+    `code` is stable, `detail` is for people, `kind` becomes the type.
+    """
     document: dict[str, int | str] = {"title": title, "status": status, "code": code}
+    if kind is not None:
+        document["type"] = kind
     if detail:
         document["detail"] = detail
     return json.dumps(document | members).encode()

@@ -1,0 +1,1 @@
+"""tus-js-client in node, driven from tests."""
