@@ -44,7 +44,7 @@ def test_nothing_needs_to_be_configured(tmp_path: Path) -> None:
     assert settings.data_dir == Path("./tus-data")
     assert settings.state_path == tmp_path / "tus-data" / "state.db"
     assert settings.store_path == tmp_path / "tus-data"
-    assert settings.max_size is None
+    assert settings.max_size is settings.max_append_size is None
     assert settings.origins == ("*",)
     assert settings.proxies == ()
     assert settings.buffer_bytes == 128 * MIB
@@ -53,6 +53,8 @@ def test_nothing_needs_to_be_configured(tmp_path: Path) -> None:
     assert not settings.uses_s3
     assert (settings.workers, settings.tail_policy, settings.node_name) == (1, "strict", None)
     assert settings.max_header_bytes == 32 * 1024
+    assert (settings.expires_after_s, settings.expires_at_most_s) == (7 * 86400, None)
+    assert (settings.keep_finished_s, settings.keep_partials) == (None, False)
     assert settings.body_idle_timeout_s == 60.0
     assert (settings.durability, settings.downloads, settings.body_path) == (
         "full",
@@ -274,10 +276,15 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ("max_size", "-1"),
         ("max_size", "ten"),
         ("max_size", str(MAX_ANNOUNCED_INTEGER + 1)),
+        ("max_append_size", "0"),
+        ("max_append_size", "much"),
+        ("max_append_size", str(MAX_ANNOUNCED_INTEGER + 1)),
         ("behind_proxy", "proxy.example"),
         ("behind_proxy", "10.0.0.1/8"),
         ("cors_origins", "app.example.com"),
         ("cors_origins", "https://a.example/path"),
+        ("cors_allow_headers", "X-Api Key"),
+        ("cors_expose_headers", "X-One: y"),
         ("cors_origins", "*,https://a.example"),
         ("cors_credentials", "perhaps"),
         ("body_idle_timeout_s", "0"),
@@ -292,6 +299,12 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ("downloads", "yes"),
         ("downloads", "redirect"),  # without S3
         ("body_path", "slow"),
+        ("expires_after_s", "-1"),
+        ("expires_after_s", "7 days"),
+        ("expires_at_most_s", "0"),
+        ("expires_at_most_s", "inf"),
+        ("keep_finished_s", "0"),
+        ("keep_partials", "sometimes"),
         ("file_threads", "0"),
         ("log_format", "xml"),
         ("log_level", "loud"),
@@ -539,6 +552,14 @@ def test_settings_without_effect_are_listed(monkeypatch: pytest.MonkeyPatch) -> 
     assert idle_settings(load_settings(state_url=POSTGRES, store_url=S3)) == []
 
 
+def test_a_cap_of_age_without_expiry_is_listed() -> None:
+    settings = load_settings(expires_after_s="0", expires_at_most_s="60")
+
+    assert idle_settings(settings) == [
+        "TUS_EXPIRES_AT_MOST_S has no effect: TUS_EXPIRES_AFTER_S is 0."
+    ]
+
+
 def test_credentials_need_named_origins() -> None:
     assert "TUS_CORS_ORIGINS" in refusal(cors_credentials=True)
     assert load_settings(cors_credentials=True, cors_origins="https://a.example").cors_credentials
@@ -574,7 +595,7 @@ def test_units_are_in_names_or_descriptions() -> None:
     for row in settings_table():
         if row.name.endswith("_S"):
             assert row.description.startswith("Seconds")
-        if row.name.endswith("_BYTES") or row.name == "TUS_MAX_SIZE":
+        if row.name.endswith("_BYTES") or row.name.startswith("TUS_MAX_"):
             assert "ytes" in row.description
 
 

@@ -13,17 +13,21 @@ from tus_server.app.offline import (
     rewind_offline,
     terminate_offline,
 )
+from tus_server.app.reaping import Reapable, find_reapable, reap_now
 from tus_server.app.serving import Prepared, prepare, run, run_worker
 
 __all__ = [
     "App",
     "Prepared",
+    "Reapable",
     "create_app",
     "examine",
+    "find_reapable",
     "find_running",
     "migrate_state",
     "open_reader",
     "prepare",
+    "reap_now",
     "rewind_offline",
     "run",
     "run_worker",

@@ -14,15 +14,19 @@ import structlog
 from starlette.applications import Starlette
 
 from tus_server.app.opening import Opened, Prepared, open_engine
+from tus_server.app.reaping import make_limits
 from tus_server.authorizers import AllowAll
 from tus_server.engine.engine import Engine
+from tus_server.engine.join import join_loop
+from tus_server.engine.reap import reap_loop
 from tus_server.engine.recover import recover, recovery_loop
 from tus_server.engine.sweep import sweep_loop
 from tus_server.http.asgi import AsgiOptions, UploadsAsgi
 from tus_server.http.body import Receive
 from tus_server.http.exchange import Scope, Send
 from tus_server.http.ops import ops_app
-from tus_server.http.tus import TusHandler, TusOptions
+from tus_server.http.page import Page, PageOptions
+from tus_server.http.uploads import Uploads, UploadsOptions
 from tus_server.logs import log_through_standard_library
 from tus_server.ports import Authorizer
 from tus_server.settings import Settings
@@ -113,9 +117,13 @@ class App:
         if not settings.uses_s3:
             # A disk has bytes behind the offsets; nobody else can be at work on it.
             await recover(engine, receiving=True)
-        loops = [engine.leases.keep(), recovery_loop(engine)]
-        if opened.tail_files is not None:
-            loops.append(sweep_loop(engine, opened.tail_files))
+        loops = [
+            engine.leases.keep(),
+            recovery_loop(engine),
+            join_loop(engine),
+            sweep_loop(engine, opened.own_files),
+            reap_loop(engine, make_limits(settings)),
+        ]
         for loop in loops:
             task = asyncio.create_task(loop)
             stack.callback(task.cancel)
@@ -136,9 +144,9 @@ def create_app(settings: Settings | None = None, *, authorizer: Authorizer | Non
 
 
 def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:
-    tus = TusHandler(
+    uploads = Uploads(
         engine,
-        TusOptions(
+        UploadsOptions(
             max_header_bytes=settings.max_header_bytes,
             downloads=settings.downloads != "off",
             redirects=settings.downloads == "redirect",
@@ -147,13 +155,29 @@ def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:
         ),
     )
     return UploadsAsgi(
-        tus,
-        ops_app(engine, settings.base_path),
+        uploads,
+        ops_app(engine, settings.base_path, _make_page(settings, engine)),
         AsgiOptions(
             base_path=settings.base_path,
             origins=Origins(settings.origins),
             credentials=settings.cors_credentials,
+            allow_headers=settings.cors_allow_headers,
+            expose_headers=settings.cors_expose_headers,
             body_idle_timeout_s=settings.body_idle_timeout_s,
             fast_bodies=settings.body_path != "plain",
         ),
+    )
+
+
+def _make_page(settings: Settings, engine: Engine) -> Page | None:
+    if settings.page == "off" or settings.base_path == "/":  # there the uploads have the root
+        return None
+    return Page(
+        PageOptions(
+            creation_path=settings.base_path,
+            max_size=engine.max_size,
+            downloads=settings.downloads != "off",
+            is_open=engine.authorizer.takes_all,
+            public_url=settings.public_url,
+        )
     )

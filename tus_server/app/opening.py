@@ -1,5 +1,6 @@
 """Opening what the settings name: state, objects, tails, and the engine over them."""
 
+import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,19 @@ from typing import TYPE_CHECKING
 from tus_server.app.storage import open_s3
 from tus_server.clock import SystemClock
 from tus_server.core.errors import DataDirUnusable
+from tus_server.core.expiry import Expiry
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER
 from tus_server.datadir import DataDir
 from tus_server.disk.threads import FileThreads
 from tus_server.engine.buffers import BlockPool
 from tus_server.engine.engine import Engine
 from tus_server.engine.leases import Leases
+from tus_server.engine.sweep import OwnFiles, OwnPartials, OwnTails
 from tus_server.engine.tails import TailPolicy, Tails
 from tus_server.folders import make_lasting_folder
 from tus_server.node import is_node, load_node
 from tus_server.objects.local import LocalObjects
-from tus_server.ports import Authorizer, Node, ObjectStore, StateStore, TailFiles, TailStore
+from tus_server.ports import Authorizer, Node, ObjectStore, StateStore, TailStore
 from tus_server.process_lock import ProcessLock
 from tus_server.settings import Settings
 from tus_server.tails import DiskTails
@@ -40,12 +43,13 @@ class Prepared:
 class Opened:
     """What is open: the engine, and what else of this process the application works with.
 
-    data_dir: None where a supervisor holds its lock.
+    data_dir: None where a supervisor holds its lock. own_files: the kinds of files on this node's
+    disk that are nobody else's to sweep.
     """
 
     engine: Engine
     data_dir: DataDir | None
-    tail_files: TailFiles | None
+    own_files: tuple[OwnFiles, ...]
 
 
 async def open_engine(
@@ -77,10 +81,11 @@ async def open_engine(
         settings, node, clock, stack, prepare=prepared is None, serves=not shared
     )
     tails: Tails | None = None
-    disk: DiskTails | None = None
+    own_files: tuple[OwnFiles, ...]
     objects: ObjectStore
     if node is None:
-        objects = _open_disk(settings, threads)
+        objects = local = _open_disk(settings, threads)
+        own_files = (OwnPartials(local),)
     else:
         capabilities = prepared.capabilities if prepared else None
         objects, parked = await open_s3(settings, blocks, threads, stack, capabilities)
@@ -92,6 +97,7 @@ async def open_engine(
             durable=settings.durability == "full",
         )
         tails = _make_tails(settings, state, disk, parked, node)
+        own_files = (OwnTails(disk, tails.suspects),)
     largest = min(objects.limits.max_object_size, MAX_ANNOUNCED_INTEGER)
     engine = Engine(
         state=state,
@@ -107,11 +113,22 @@ async def open_engine(
         clock=clock,
         blocks=blocks,
         max_size=min(settings.max_size or largest, largest),
+        max_append_size=settings.max_append_size,
+        # Of their own: a hash must not queue behind an fsync, nor one behind a hash. Of the cores
+        # half: on all of them hashing keeps the loop from its work.
+        threads=stack.enter_context(FileThreads(max(1, (os.cpu_count() or 1) // 2))),
+        expiry=make_expiry(settings),
+        keep_partials=settings.keep_partials,
         tails=tails,
         # Only where there are several nodes does a balancer have to know one from another.
         node_label=node.label if node is not None and settings.uses_postgres else None,
     )
-    return Opened(engine, data_dir, disk)
+    return Opened(engine, data_dir, own_files)
+
+
+def make_expiry(settings: Settings) -> Expiry:
+    """Give when uploads expire."""
+    return Expiry(settings.expires_after_s or None, settings.expires_at_most_s)
 
 
 async def prepare_stores(settings: Settings) -> Prepared:

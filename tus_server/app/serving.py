@@ -14,6 +14,7 @@ from tus_server.app.opening import Prepared, prepare_stores
 from tus_server.authorizers import AllowAll
 from tus_server.http.server import BACKLOG, ServerOptions, bind, make_server
 from tus_server.settings import Settings
+from tus_server.wire.cors import Origins, render_cors
 
 log = structlog.get_logger(__name__)
 
@@ -75,11 +76,14 @@ async def _serve(
     listener: socket.socket,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
+    origins = Origins(settings.origins)
     options = ServerOptions(
         shutdown_timeout_s=settings.shutdown_timeout_s,
         keep_alive_timeout_s=settings.keep_alive_timeout_s,
         max_header_bytes=settings.max_header_bytes,
         fast_bodies=settings.body_path != "plain",
+        # Pages of all origins may read them. Which one asks is not known there.
+        refusal_headers=render_cors(None, origins, credentials=False, preflight=False),
     )
     async with app.lifespan():
         url = url_of(settings, listener)

@@ -10,6 +10,7 @@ from tus_server.cli.doctor import doctor
 from tus_server.cli.migrate import migrate
 from tus_server.cli.output import EXIT_FAILED, EXIT_USAGE, complain
 from tus_server.cli.put import put
+from tus_server.cli.reap import reap
 from tus_server.cli.serve import serve
 from tus_server.core.errors import SettingsInvalid, TusServerError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(put)
+app.command()(reap)
 app.command()(migrate)
 app.command()(doctor)
 app.add_typer(uploads.app, name="uploads")

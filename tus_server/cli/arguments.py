@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from tus_server.cli.output import refuse
 from tus_server.core.ids import UploadId, find_upload_id
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
 
 def parse_upload_id(text: str) -> UploadId:
     upload_id = find_upload_id(text)
@@ -77,6 +79,14 @@ def parse_chunk_size(text: str) -> int:
     if size < 1:
         raise refuse(f"--chunk-size '{text}' is no size such as '64 MiB'.")
     return size
+
+
+def parse_duration(option: str, text: str) -> float:
+    """Give the seconds of `90m`, `36h`, `2d`."""
+    found = re.fullmatch(r"([0-9]{1,9})\s*([smhdw])", text.strip(), re.ASCII)
+    if not found or not int(found[1]):
+        raise refuse(f"{option} '{text}' is no duration such as 90m, 36h or 2d.")
+    return float(int(found[1]) * _SECONDS[found[2]])
 
 
 def metadata_text(name: str) -> str:

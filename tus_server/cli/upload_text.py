@@ -23,6 +23,7 @@ def render_document(upload: Upload) -> dict[str, Any]:
         "multipart_id": upload.multipart_id,
         "created_at": upload.created_at.isoformat(),
         "state_on": upload.state_on.isoformat(),
+        "expires_at": None if upload.expires_at is None else upload.expires_at.isoformat(),
         "owner": upload.owner,
         "metadata": _metadata(upload),
         "error_code": upload.error_code,
@@ -38,6 +39,8 @@ def render_facts(upload: Upload) -> list[tuple[str, str]]:
         ("bytes", f"{upload.offset} of {'?' if upload.length is None else upload.length}"),
         ("created", f"{render_time(upload.created_at)} by {upload.protocol.value}"),
     ]
+    if upload.expires_at is not None:
+        facts.append(("expires", render_time(upload.expires_at)))
     if upload.object_key is not None:
         facts.append(("object", printable(upload.object_key)))
     if upload.tail is not None:

@@ -14,6 +14,7 @@ from pydantic_settings import (
 
 from tus_server.settings import urls
 from tus_server.settings.fields import PREFIX
+from tus_server.settings.lifetime import LifetimeSettings
 from tus_server.settings.node import NodeSettings
 from tus_server.settings.requests import RequestSettings
 from tus_server.settings.serving import ServingSettings
@@ -26,7 +27,13 @@ from tus_server.settings.values import Unfit
 
 # pydantic takes the fields of the last base first, and tables list them in that order.
 class Settings(
-    RequestSettings, StoreSettings, StateSettings, NodeSettings, ServingSettings, BaseSettings
+    LifetimeSettings,
+    RequestSettings,
+    StoreSettings,
+    StateSettings,
+    NodeSettings,
+    ServingSettings,
+    BaseSettings,
 ):
     """Everything an operator can choose. Flags (init arguments) win, then TUS_*, then the file."""
 

@@ -19,6 +19,14 @@ class RequestSettings(BaseModel):
         ge=1,
         le=MAX_ANNOUNCED_INTEGER,
     )
+    max_append_size: Annotated[ByteSize | None, OPTIONAL] = setting(
+        "Size of the largest body of a RUFH request, in bytes or as 100 MiB; what a proxy takes",
+        "give a size from 1 to 2^53-1 bytes, such as 100 MiB",
+        default=None,
+        shown="no such limit",
+        ge=1,
+        le=MAX_ANNOUNCED_INTEGER,
+    )
     max_header_bytes: ByteSize = setting(
         "Size of the largest request head, in bytes or as 32 KiB",
         "give a size from 4 KiB to 1 MiB",

@@ -1,7 +1,7 @@
 """Settings of how the server is reached, and by whom."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ValidationInfo, field_validator
 
@@ -58,6 +58,23 @@ class ServingSettings(BaseModel):
         "Whether those pages may send cookies; needs named origins",
         "give true or false",
         default=False,
+    )
+    cors_allow_headers: Annotated[CommaList, AfterValidator(values.check_field_names)] = setting(
+        "Header fields beside those of the protocols that pages may send, such as `X-Api-Key`",
+        "give names of header fields with commas between",
+        default=(),
+        shown="none",
+    )
+    cors_expose_headers: Annotated[CommaList, AfterValidator(values.check_field_names)] = setting(
+        "Header fields beside those of the protocols that pages may read",
+        "give names of header fields with commas between",
+        default=(),
+        shown="none",
+    )
+    page: Literal["on", "off"] = setting(
+        "Upload page at /, unless the uploads themselves are there",
+        "give on or off",
+        default="on",
     )
 
     @property

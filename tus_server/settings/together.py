@@ -46,4 +46,6 @@ def idle_settings(settings: "Settings") -> list[str]:
             sentences.append(f"{variable(name)} has no effect: TUS_STORE_URL is no S3 store.")
         elif not settings.uses_postgres and name.startswith("state_") and name != "state_url":
             sentences.append(f"{variable(name)} has no effect: TUS_STATE_URL is not Postgres.")
+        elif name == "expires_at_most_s" and settings.expires_after_s == 0:
+            sentences.append(f"{variable(name)} has no effect: TUS_EXPIRES_AFTER_S is 0.")
     return sentences

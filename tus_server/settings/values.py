@@ -75,6 +75,13 @@ def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return _check_by(Origins, origins)
 
 
+def check_field_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    # RFC 9110, 5.6.2: a token. `*` is one, and no wildcard where credentials are on.
+    if not all(re.fullmatch(r"[!#$%&'+.^_`|~0-9A-Za-z-]{1,100}", name, re.ASCII) for name in names):
+        raise ValueError
+    return names
+
+
 def check_node_name(name: str) -> str:
     # An id ends with it, and ids of other forms name no upload.
     if not re.fullmatch(r"[a-z0-9-]{1,16}", name.strip(), re.ASCII):
