@@ -8,13 +8,14 @@ import resource
 import signal
 import sys
 from contextlib import closing
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from bench.catalogue import SERVERS
 from bench.database import Database
-from bench.folder import NoRoom, upload_folder
+from bench.folder import NoRoom, find_parent
 from bench.install import CannotInstall
 from bench.options import Options, parse_options
 from bench.report import to_document
@@ -68,11 +69,21 @@ def _measure(console: Console, options: Options) -> Results:
         if options.sizes is QUICK:
             console.print("[yellow]quick: rows are far smaller than their titles say[/yellow]")
         try:
-            with upload_folder(options.folder, options.sizes.room_bytes) as folder:
-                console.print(f"uploads go to {escape(str(folder.parent))}\n")
-                return run_all(console, servers, options, folder)
+            parents = {
+                row: find_parent(options.folder, options.sizes.room_bytes(row))
+                for row in options.rows
+            }
         except NoRoom as exc:
-            sys.exit(f"{exc}; choose another folder with --dir")
+            sys.exit(f"{exc}; choose another folder with --dir, or rows with --rows")
+        for parent in dict.fromkeys(parents.values()):
+            rows = "" if len(set(parents.values())) == 1 else _rows_in(parents, parent)
+            console.print(f"uploads{rows} go to {escape(str(parent))}")
+        console.print()
+        return run_all(console, servers, options, parents)
+
+
+def _rows_in(parents: dict[str, Path], parent: Path) -> str:
+    return " of " + ", ".join(row for row, found in parents.items() if found == parent)
 
 
 def _prepare(console: Console, options: Options, database: Database) -> list[Server]:

@@ -17,7 +17,7 @@ from bench.install import (
 )
 from bench.row import Mode
 from bench.s3_places import S3Place, install_real_place
-from bench.s3_rows import COUNTED, PAIR, PEER, REAL, SINK
+from bench.s3_rows import COUNTED, EXPIRING, PAIR, PEER, REAL, SINK
 from bench.s3_servers import OurS3Server, S3Peer
 from bench.servers import ExternalServer, Launch, Server, StartedServer
 
@@ -67,6 +67,11 @@ def ours_s3_nodes(database: Database) -> Server:
 def ours_s3_counted(database: Database) -> Server:
     """Ours with a sink, and a relay before Postgres."""
     return OurS3Server(name=COUNTED, database=database, counted=True)
+
+
+def ours_s3_expiring(database: Database) -> Server:
+    """Ours with a sink, and uploads that expire while one waits."""
+    return OurS3Server(name=EXPIRING, database=database, sink=True, expires_after_s=15)
 
 
 def tuspyserver(_: Database) -> Server:
@@ -140,6 +145,7 @@ S3_SERVERS: dict[str, Make] = {
     SINK: ours_s3_sink,
     PAIR: ours_s3_nodes,
     COUNTED: ours_s3_counted,
+    EXPIRING: ours_s3_expiring,
     PEER: tus_node_s3,
     "tusd-s3": tusd_s3,
 }

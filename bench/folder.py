@@ -12,12 +12,11 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 
 class NoRoom(Exception):
-    """The upload folder is too small for the chosen rows."""
+    """The upload folder is too small for a row."""
 
 
-@contextmanager
-def upload_folder(chosen: Path | None, room_bytes: int) -> Iterator[Path]:
-    """A fresh folder, removed at the end: under chosen, else in memory, else the temp folder.
+def find_parent(chosen: Path | None, room_bytes: int) -> Path:
+    """Where a row's files go: chosen, else in memory, else the temp folder.
 
     Raises: NoRoom.
     """
@@ -25,6 +24,12 @@ def upload_folder(chosen: Path | None, room_bytes: int) -> Iterator[Path]:
     free_bytes = shutil.disk_usage(parent).free
     if free_bytes < room_bytes:
         raise NoRoom(f"{parent} has {free_bytes >> 20} MiB free, {room_bytes >> 20} are needed")
+    return parent
+
+
+@contextmanager
+def upload_folder(parent: Path) -> Iterator[Path]:
+    """A fresh folder under parent, removed at the end."""
     with tempfile.TemporaryDirectory(
         prefix="tus-bench-", dir=parent, ignore_cleanup_errors=True
     ) as folder:

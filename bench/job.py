@@ -10,6 +10,14 @@ from bench.sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reap:
+    """The command that ends expired uploads of a server of ours, without its options."""
+
+    command: list[str]
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One run of one row against the tus creation endpoint at url.
 
@@ -25,6 +33,7 @@ class Job:
     other_url: str | None = None
     counts_url: str | None = None
     state_port: int | None = None
+    reap: Reap | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -32,7 +41,8 @@ class Job:
     @classmethod
     def from_json(cls, text: str) -> Job:
         fields = json.loads(text)
-        return cls(**{**fields, "sizes": Sizes(**fields["sizes"])})
+        reap = Reap(**fields["reap"]) if fields["reap"] else None
+        return cls(**{**fields, "sizes": Sizes(**fields["sizes"]), "reap": reap})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +50,8 @@ class Outcome:
     """What one run measured, in the units of its Row.
 
     load_cpu is the generator's own use of one core, 0 to 1. faults are wrong answers that left a
-    figure to show; with an error there is none. counts are figures beside the figure, by name.
+    figure to show; with an error there is none. counts are figures beside the figure, by name, of
+    which the highest of all runs counts, and beside such of which the median does.
     """
 
     figure: float | None = None
@@ -49,6 +60,7 @@ class Outcome:
     peak_rss_mib: float | None = None
     faults: tuple[str, ...] = ()
     counts: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, float] = field(default_factory=dict)
     error: str | None = None
 
     def to_json(self) -> str:

@@ -45,6 +45,7 @@ def _server(summary: Summary) -> dict[str, object]:
         "peak_rss_mib": _spread(summary.peak_rss_mib),
         "load_cpu": _spread(summary.load_cpu),
         "counts": summary.counts,
+        "beside": summary.beside,
         "runs": [dataclasses.asdict(outcome) for outcome in summary.outcomes],
     }
 

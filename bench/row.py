@@ -17,7 +17,8 @@ class Mode(StrEnum):
 class Target:
     """A bound on our figure (or CPU, or a count), absolute or as a multiple of a peer's.
 
-    server: the one of ours it is about; None: the row's first.
+    of_beside: on the median of a figure beside the figure instead. server: the one of ours it is
+    about; None: the row's first.
     """
 
     text: str
@@ -25,6 +26,7 @@ class Target:
     at_least: bool
     of_cpu: bool = False
     of_count: str | None = None
+    of_beside: str | None = None
     peer: str | None = None
     server: str | None = None
 

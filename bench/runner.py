@@ -6,12 +6,11 @@ import dataclasses
 import select
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from bench import proc
-from bench.folder import touch_memory
+from bench.folder import touch_memory, upload_folder
 from bench.job import Job, Outcome
 from bench.row import Mode, Row
 from bench.servers import REPOSITORY, Endpoint, Server
@@ -26,18 +25,16 @@ def run_once(server: Server, row: Row, sizes: Sizes, parent: Path) -> Outcome:
 
     Raises: CannotStart.
     """
-    with tempfile.TemporaryDirectory(
-        prefix="run-", dir=parent, ignore_cleanup_errors=True
-    ) as folder:
+    with upload_folder(parent) as folder:
         if row.is_bulk:
             # An S3 server has everything twice for a while, as parts and as an object.
             copies = 2 if row.mode is Mode.S3 else 1
-            touch_memory(Path(folder), sizes.big_bytes * copies)
-        with server.running(Path(folder)) as endpoint:
+            touch_memory(folder, sizes.big_bytes * copies)
+        with server.running(folder) as endpoint:
             outcome = _load(endpoint, row, sizes)
         if outcome.error is None:
             return outcome
-        return dataclasses.replace(outcome, error=outcome.error + _last_words(Path(folder)))
+        return dataclasses.replace(outcome, error=outcome.error + _last_words(folder))
 
 
 def _last_words(folder: Path) -> str:
@@ -58,6 +55,7 @@ def _load(endpoint: Endpoint, row: Row, sizes: Sizes) -> Outcome:
         other_url=endpoint.other_url,
         counts_url=endpoint.counts_url,
         state_port=endpoint.state_port,
+        reap=endpoint.reap,
     )
     with subprocess.Popen(
         [sys.executable, "-m", "bench.load"],

@@ -9,6 +9,8 @@ from bench.row import Mode, Row, Target, times
 # Ours, by what is behind it: a real S3 server for what users see, a sink that throws bodies away
 # for what we cost ourselves.
 REAL, SINK, PAIR, COUNTED = "ours-s3", "ours-s3-sink", "ours-s3-nodes", "ours-s3-counted"
+# As with the sink, but what gets no byte expires within seconds.
+EXPIRING = "ours-s3-expiring"
 PEER = "tus-node-s3"
 
 # What `s3-calls` counts, and what it may come to: S3 requests and state round trips of one.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.database import Database
+from bench.job import Reap
 from bench.row import Mode
 from bench.s3_places import S3Place, real_place, sink_place
 from bench.servers import REPOSITORY, CannotStart, Endpoint, Launch, free_port, started
@@ -46,7 +47,8 @@ class OurS3Server:
     """tus_server with Postgres and S3, otherwise as a newcomer runs it.
 
     sink: throw the bodies away. nodes: how many share the state; the second is
-    Endpoint.other_url. counted: count the calls to S3 (a sink) and Postgres.
+    Endpoint.other_url. counted: count the calls to S3 (a sink) and Postgres. expires_after_s: other
+    than a newcomer's.
     """
 
     name: str
@@ -54,6 +56,7 @@ class OurS3Server:
     sink: bool = False
     nodes: int = 1
     counted: bool = False
+    expires_after_s: int | None = None
     mode: Mode = Mode.S3
 
     @contextmanager
@@ -73,6 +76,8 @@ class OurS3Server:
             if self.sink or self.counted:
                 # A sink cannot pass the probe, and is to cost us what a store that does costs.
                 environment["TUS_S3_CHECKSUM"] = "full-object"
+            if self.expires_after_s is not None:
+                environment["TUS_EXPIRES_AFTER_S"] = str(self.expires_after_s)
             _migrate({**environment, "TUS_STATE_URL": direct_url})
             nodes = [
                 stack.enter_context(self._node(folder, node, environment))
@@ -86,6 +91,10 @@ class OurS3Server:
                 other_url=nodes[-1][0] if self.nodes > 1 else None,
                 counts_url=place.counts_url if self.counted else None,
                 state_port=state_port,
+                reap=Reap(
+                    command=[sys.executable, "-m", "tus_server", "reap"],
+                    environment={**environment, **_own_settings(folder, "a")},
+                ),
             )
 
     def _place(self, folder: Path) -> AbstractContextManager[S3Place]:
@@ -98,18 +107,22 @@ class OurS3Server:
         self, folder: Path, node: str, environment: dict[str, str]
     ) -> Iterator[tuple[str, int]]:
         port = free_port()
-        files = folder / f"node-{node}"
-        files.mkdir()
+        Path(_own_settings(folder, node)["TUS_DATA_DIR"]).mkdir()
         launch = Launch(
             command=[
                 *(sys.executable, "-m", "tus_server", "serve"),
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
-            environment={**environment, "TUS_DATA_DIR": str(files), "TUS_NODE_NAME": node},
+            environment={**environment, **_own_settings(folder, node)},
             ready=("GET", "/readyz"),
         )
         with started(f"{self.name} {node}", launch, port, folder / f"node-{node}.log") as pid:
             yield launch.url(port), pid
+
+
+def _own_settings(folder: Path, node: str) -> dict[str, str]:
+    """What the nodes do not share."""
+    return {"TUS_DATA_DIR": str(folder / f"node-{node}"), "TUS_NODE_NAME": node}
 
 
 def _migrate(environment: dict[str, str]) -> None:

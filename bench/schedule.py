@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -16,9 +17,12 @@ from bench.servers import CannotStart, Server
 from bench.summary import Results, Summary
 
 
-def run_all(console: Console, servers: list[Server], options: Options, folder: Path) -> Results:
+def run_all(
+    console: Console, servers: list[Server], options: Options, parents: Mapping[str, Path]
+) -> Results:
     """Every chosen row on every server, as often as asked; one line of progress for each run.
 
+    parents: by row, where folders for its uploads can be made.
     A server that does not start is not tried again: its other runs have the same error.
     """
     down: dict[str, str] = {}
@@ -33,12 +37,12 @@ def run_all(console: Console, servers: list[Server], options: Options, folder: P
                     outcomes[server.name].append(Outcome(error=down[server.name]))
                     continue
                 try:
-                    outcome = run_once(server, row, options.sizes, folder)
+                    outcome = run_once(server, row, options.sizes, parents[row.name])
                     is_s3_peer = row.mode is Mode.S3 and server.name not in row.ours
                     if outcome.error is not None and is_s3_peer:
                         # A peer may trip over a connection its S3 server has just closed.
                         console.print(f"again: {escape(server.name)}: {escape(outcome.error)}")
-                        outcome = run_once(server, row, options.sizes, folder)
+                        outcome = run_once(server, row, options.sizes, parents[row.name])
                 except CannotStart as exc:
                     # The whole log once, here; the table gets its last line.
                     console.print(f"[bold red]{escape(str(exc))}[/bold red]")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from bench.job import Reap
 from bench.row import Mode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ class Endpoint:
 
     owns_folder: its files go away with the run's folder, so nobody needs to delete uploads.
     other_url: another node of the same server. counts_url: what it asked of S3 and Postgres so
-    far. state_port: of the Postgres it uses.
+    far. state_port: of the Postgres it uses. reap: what ends its expired uploads.
     """
 
     url: str
@@ -41,6 +42,7 @@ class Endpoint:
     other_url: str | None = None
     counts_url: str | None = None
     state_port: int | None = None
+    reap: Reap | None = None
 
 
 class Server(Protocol):

@@ -29,10 +29,14 @@ class Sizes:
     s3_slow_bytes_per_s: int = 64 * 1024
     s3_connections: int = 1000
     calls: int = 20
+    partials: int = 10
+    partial_bytes: int = 1 << 30
+    expired_uploads: int = 1000
 
-    @property
-    def room_bytes(self) -> int:
-        """Free space a row may need in the upload folder."""
+    def room_bytes(self, row: str) -> int:
+        """Free space that row may need in the upload folder."""
+        if row == "concatenation":
+            return self.partials * self.partial_bytes * 41 // 20  # the pieces, the whole, and a bit
         slowest = max(
             self.slow_uploads * self.slow_bytes_per_s,
             self.s3_slow_uploads * self.s3_slow_bytes_per_s,
@@ -62,4 +66,6 @@ QUICK = Sizes(
     s3_slow_uploads=100,
     s3_connections=200,
     calls=5,
+    partial_bytes=8 << 20,
+    expired_uploads=100,
 )

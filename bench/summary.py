@@ -51,6 +51,15 @@ class Summary:
         return found
 
     @property
+    def beside(self) -> dict[str, float]:
+        """What was measured beside the figure: the median of each over the runs."""
+        names = dict.fromkeys(name for one in self.outcomes for name in one.beside)
+        return {
+            name: statistics.median(one.beside[name] for one in self.outcomes if name in one.beside)
+            for name in names
+        }
+
+    @property
     def complaints(self) -> tuple[str, ...]:
         """What went wrong in any run, each thing once."""
         found = [text for one in self.outcomes for text in (*one.faults, one.error) if text]
@@ -79,6 +88,8 @@ def reached(target: Target, summaries: Mapping[str, Summary], ours: str) -> floa
         return None
     if target.of_count is not None:
         return own.counts.get(target.of_count)
+    if target.of_beside is not None:
+        return own.beside.get(target.of_beside)
     spread = own.cpu if target.of_cpu else own.figure
     if target.peer is None:
         return None if spread is None else spread.median

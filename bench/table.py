@@ -36,8 +36,8 @@ def print_row(console: Console, row: Row, summaries: Mapping[str, Summary], ours
                 f"  [yellow]{escape(name)}: the generator used {load.high:.0%} of a core, "
                 "it may be the bottleneck[/yellow]"
             )
-        for count, value in summary.counts.items():
-            console.print(f"  {escape(name)}: {escape(count)}: {_number(value)}")
+        for what, value in (summary.counts | summary.beside).items():
+            console.print(f"  {escape(name)}: {escape(what)}: {_number(value)}")
     if any(name in summaries for name in (ours, *row.ours)):
         _print_targets(console, row, summaries, ours)
     console.print()

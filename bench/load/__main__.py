@@ -8,9 +8,13 @@ from collections.abc import Callable
 
 from bench.job import Job, Outcome
 from bench.load.calls import calls
+from bench.load.checked import checked_patch
+from bench.load.concatenation import concatenation
 from bench.load.crowd import crowd
 from bench.load.large import one_patch, patches_of_1mib, patches_of_5mib, small_patches
+from bench.load.reap import reap
 from bench.load.replies import RowFailed
+from bench.load.rufh import rufh_one_patch, rufh_patches
 from bench.load.session import Session
 from bench.load.slow import slow, slow_s3
 from bench.load.small import head, post_body, post_patch
@@ -33,6 +37,11 @@ _ROWS: dict[str, Callable[[Session], Outcome]] = {
     "s3-takeover": takeover,
     "s3-connections": crowd,
     "s3-calls": calls,
+    "checked-patch": checked_patch,
+    "concatenation": concatenation,
+    "rufh-one-patch": rufh_one_patch,
+    "rufh-patches": rufh_patches,
+    "s3-reap": reap,
 }
 
 

@@ -13,7 +13,7 @@ IDLE_TIMEOUT_S = 30.0
 _RECEIVE_BYTES = 65536
 # One reused block, not sendfile: the pages sendfile lends to the kernel arrive in smaller reads,
 # which slowed some servers down, and no real client sends that way.
-_BLOCK = memoryview(os.urandom(1 << 20))
+BLOCK = memoryview(os.urandom(1 << 20))
 
 
 class Connection:
@@ -49,9 +49,9 @@ class Connection:
         """
         sent = 0
         while sent < size:
-            start = sent % len(_BLOCK)
+            start = sent % len(BLOCK)
             try:
-                sent += self.sock.send(_BLOCK[start : start + size - sent])
+                sent += self.sock.send(BLOCK[start : start + size - sent])
             except BlockingIOError:
                 self._wait_writable()
             except (BrokenPipeError, ConnectionResetError) as exc:
@@ -113,8 +113,13 @@ class Connection:
     def _wait_writable(self) -> None:
         poll = select.poll()
         poll.register(self.sock, select.POLLIN | select.POLLOUT)
-        events = poll.poll(IDLE_TIMEOUT_S * 1000)
-        if not events:
-            raise TimeoutError(f"the server read nothing for {IDLE_TIMEOUT_S:g} s")
-        if events[0][1] & select.POLLIN:
-            raise RowFailed(f"answered before the whole request was sent: {self.wait_reply()}")
+        while True:
+            events = poll.poll(IDLE_TIMEOUT_S * 1000)
+            if not events:
+                raise TimeoutError(f"the server read nothing for {IDLE_TIMEOUT_S:g} s")
+            if not events[0][1] & select.POLLIN:
+                return
+            # An interim reply tells how far the server is; parse_reply drops it.
+            reply = self.receive_nowait()
+            if reply is not None:
+                raise RowFailed(f"answered before the whole request was sent: {reply}")

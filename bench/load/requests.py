@@ -23,19 +23,32 @@ class Requests:
         )
         self._bare = self._common + b"\r\n"
 
-    def post(self, *, length: int, body: bytes = b"") -> bytes:
-        """Create an upload of length bytes; with a body this is creation-with-upload."""
+    def post(self, *, length: int, body: bytes = b"", more: bytes = b"") -> bytes:
+        """Create an upload of length bytes; with a body this is creation-with-upload.
+
+        more: header lines.
+        """
         head = b"POST " + self._creation_path + self._common + _METADATA
         head += b"Upload-Length: %d\r\nContent-Length: %d\r\n" % (length, len(body))
-        return head + (_BODY_TYPE if body else b"") + b"\r\n" + body
+        return head + (_BODY_TYPE if body else b"") + more + b"\r\n" + body
 
-    def patch(self, path: bytes, *, offset: int, size: int, wait: bool = False) -> bytes:
+    def join(self, paths: list[bytes]) -> bytes:
+        """Create a final upload of partial ones."""
+        concat = b"Upload-Concat: final;" + b" ".join(paths) + b"\r\n"
+        start = b"POST " + self._creation_path + self._common
+        return start + concat + b"Content-Length: 0\r\n\r\n"
+
+    def patch(
+        self, path: bytes, *, offset: int, size: int, wait: bool = False, more: bytes = b""
+    ) -> bytes:
         """The head of a PATCH whose body of size bytes follows.
 
-        wait: it follows when the server has asked for it with 100 Continue.
+        wait: it follows when the server has asked for it with 100 Continue. more: header lines.
         """
         head = b"PATCH " + path + self.patch_tail(offset=offset, size=size)
-        return head[:-2] + b"Expect: 100-continue\r\n\r\n" if wait else head
+        if not (wait or more):
+            return head
+        return head[:-2] + more + (b"Expect: 100-continue\r\n" if wait else b"") + b"\r\n"
 
     def patch_tail(self, *, offset: int, size: int) -> bytes:
         """What follows the path in the head of a PATCH: the same for many uploads."""

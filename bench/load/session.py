@@ -8,7 +8,7 @@ from bench.job import Job
 from bench.load.closed_loop import ClosedLoop, Script
 from bench.load.connection import Connection
 from bench.load.meter import Meter
-from bench.load.replies import Reply, created_path
+from bench.load.replies import Reply, created_path, expect
 from bench.load.requests import Requests
 
 
@@ -17,13 +17,15 @@ class Session:
 
     def __init__(self, job: Job) -> None:
         self.sizes = job.sizes
+        self.url = job.url
         self.requests = Requests(job.url)
         self.address = self.requests.address
         self.created: list[bytes] = []
         self.other = Requests(job.other_url or job.url)
         self.counts_url = job.counts_url
         self.state_port = job.state_port
-        self._pid = job.pid
+        self.reap = job.reap
+        self.pid = job.pid
 
     def connect(self) -> Connection:
         return Connection(self.address)
@@ -34,7 +36,7 @@ class Session:
 
     def meter(self) -> Meter:
         """A meter that has just started."""
-        return Meter(self._pid)
+        return Meter(self.pid)
 
     def note_created(self, reply: Reply) -> bytes:
         """The path of the upload this 201 created, noted for delete_created."""
@@ -45,6 +47,11 @@ class Session:
     def create(self, connection: Connection, length: int) -> bytes:
         """Create an upload of length bytes and return its path."""
         return self.note_created(connection.exchange(self.requests.post(length=length)))
+
+    def terminate(self, connection: Connection, path: bytes) -> None:
+        """Delete one upload that this row created, to make room for others."""
+        expect(connection.exchange(self.requests.delete(path)), 204)
+        self.created.remove(path)
 
     def create_many(self, count: int, length: int) -> list[bytes]:
         """Create count uploads of length bytes over the row's usual number of connections."""
