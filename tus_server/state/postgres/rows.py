@@ -10,14 +10,13 @@ from tus_server.core.ids import UploadId
 from tus_server.core.states import EVENTS, UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
 from tus_server.ports import Event, Node, NodeSeen, StatusChange
+from tus_server.state.crc64 import signed, unsigned
 from tus_server.state.digests import parse_digests, render_digests
 from tus_server.state.queries import load_queries
 
 SQL = load_queries(__package__, "queries.sql")
 COLUMNS = 27  # of an upload, at the beginning of every row that has one
 
-_SIGN = 1 << 63
-_WRAP = 1 << 64
 # Postgres has no text with U+0000. It is written as ESC 0, and ESC itself twice, where ESC is a
 # character that nobody uses; any other text is stored as it is.
 _ESC = "\u241b"
@@ -38,14 +37,6 @@ def plain_text(stored: str | None) -> str | None:
     return _ESC.join(piece.replace(_ESC + "0", "\0") for piece in pieces)
 
 
-def _signed(crc64: int) -> int:
-    return crc64 - _WRAP if crc64 >= _SIGN else crc64
-
-
-def _unsigned(stored: int) -> int:
-    return stored + _WRAP if stored < 0 else stored
-
-
 def _mutable(upload: Upload) -> tuple[Any, ...]:
     tail = upload.tail
     return (
@@ -53,13 +44,13 @@ def _mutable(upload: Upload) -> tuple[Any, ...]:
         upload.state_on,
         upload.length,
         upload.committed_bytes,
-        _signed(upload.crc64),
+        signed(upload.crc64),
         upload.next_part_number,
         upload.object_key,
         upload.multipart_id,
         upload.part_size,
         tail.length if tail else 0,
-        _signed(tail.crc64) if tail else None,
+        signed(tail.crc64) if tail else None,
         tail.node if tail else None,
         tail.generation if tail else None,
         upload.generation,
@@ -106,7 +97,7 @@ def _receipt(part: Part) -> dict[str, Any]:
         "number": part.number,
         "start": part.start,
         "size": part.size,
-        "crc64": _signed(part.crc64),
+        "crc64": signed(part.crc64),
         "etag": part.etag,
     }
 
@@ -124,12 +115,12 @@ def upload(row: Record) -> Upload:
         state_on=row[7],
         length=row[8],
         committed_bytes=row[9],
-        crc64=_unsigned(row[10]),
+        crc64=unsigned(row[10]),
         next_part_number=row[11],
         object_key=row[12],
         multipart_id=row[13],
         part_size=row[14],
-        tail=Tail(row[15], _unsigned(row[16]), row[17], row[18]) if row[15] else None,
+        tail=Tail(row[15], unsigned(row[16]), row[17], row[18]) if row[15] else None,
         generation=row[19],
         unclean=row[20],
         error_code=row[21],
@@ -143,7 +134,7 @@ def upload(row: Record) -> Upload:
 
 def part(row: Record) -> Part:
     """Give a receipt."""
-    return Part(row[0], row[1], row[2], _unsigned(row[3]), row[4])
+    return Part(row[0], row[1], row[2], unsigned(row[3]), row[4])
 
 
 def change(row: Record) -> StatusChange:

@@ -11,13 +11,12 @@ from tus_server.core.errors import LeaseLost
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
+from tus_server.state.crc64 import signed, unsigned
 from tus_server.state.digests import parse_digests, render_digests
 from tus_server.state.outcome import has_become
 from tus_server.state.queries import load_queries
 
 SQL = load_queries(__package__, "queries.sql")
-_SIGN = 1 << 63
-_WRAP = 1 << 64
 
 Connection = sqlite3.Connection
 
@@ -30,14 +29,6 @@ def microseconds(moment: datetime) -> int:
 def moment(microseconds: int) -> datetime:
     """Give microseconds since 1970 as an aware time."""
     return datetime.fromtimestamp(microseconds / 1e6, UTC)
-
-
-def _signed(crc64: int) -> int:
-    return crc64 - _WRAP if crc64 >= _SIGN else crc64
-
-
-def _unsigned(stored: int) -> int:
-    return stored + _WRAP if stored < 0 else stored
 
 
 class Change(NamedTuple):
@@ -59,7 +50,7 @@ class Change(NamedTuple):
 
 
 def _received(upload: Upload) -> tuple[Any, ...]:
-    return upload.length, upload.committed_bytes, _signed(upload.crc64)
+    return upload.length, upload.committed_bytes, signed(upload.crc64)
 
 
 def _kept(upload: Upload) -> tuple[Any, ...]:
@@ -70,7 +61,7 @@ def _kept(upload: Upload) -> tuple[Any, ...]:
         upload.multipart_id,
         upload.part_size,
         tail.length if tail else 0,
-        _signed(tail.crc64) if tail else None,
+        signed(tail.crc64) if tail else None,
         tail.node if tail else None,
         tail.generation if tail else None,
         upload.generation,
@@ -95,12 +86,12 @@ def upload(row: tuple[Any, ...]) -> Upload:
         metadata=row[7],
         length=row[8],
         committed_bytes=row[9],
-        crc64=_unsigned(row[10]),
+        crc64=unsigned(row[10]),
         next_part_number=row[11],
         object_key=row[12],
         multipart_id=row[13],
         part_size=row[14],
-        tail=Tail(row[15], _unsigned(row[16]), row[17], row[18]) if row[15] else None,
+        tail=Tail(row[15], unsigned(row[16]), row[17], row[18]) if row[15] else None,
         generation=row[19],
         unclean=bool(row[20]),
         error_code=row[21],
@@ -195,7 +186,7 @@ def update(db: Connection, change: Change) -> None:
     if change.parts:
         db.executemany(
             SQL["insert_part"],
-            [(after.id, p.number, p.start, p.size, _signed(p.crc64), p.etag) for p in change.parts],
+            [(after.id, p.number, p.start, p.size, signed(p.crc64), p.etag) for p in change.parts],
         )
     if change.note is not None:
         query = SQL["note_last_step" if change.steps else "add_note"]
@@ -221,4 +212,4 @@ def find(db: Connection, upload_id: UploadId) -> Upload | None:
 def find_parts(db: Connection, upload_id: UploadId) -> list[Part]:
     """Give the receipts of an upload, by start."""
     found = db.execute(SQL["find_parts"], (upload_id,))
-    return [Part(number, start, size, _unsigned(c), etag) for number, start, size, c, etag in found]
+    return [Part(number, start, size, unsigned(c), etag) for number, start, size, c, etag in found]
