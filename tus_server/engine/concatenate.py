@@ -14,9 +14,10 @@ from tus_server.core.errors import (
     UploadGone,
     UploadNotFound,
 )
-from tus_server.core.ids import UploadId, new_upload_id
+from tus_server.core.ids import UploadId
 from tus_server.core.states import FINISHED, TERMINAL, UploadState
 from tus_server.core.upload import Protocol, Upload
+from tus_server.engine.create import new_upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.join import join_if_ready
 from tus_server.engine.lookup import check_alive, is_expired
@@ -53,22 +54,13 @@ async def concatenate(engine: Engine, command: Concatenate, principal: Principal
     if command.checks is not None:
         check_empty(command.checks)
     partials = await _find_partials(engine, command, principal)
-    known = [partial.length for partial in partials if partial.length is not None]
-    engine.check_length(sum(known))
-    now = engine.clock.now()
-    upload = Upload(
-        id=new_upload_id(engine.node_label),
-        protocol=Protocol.TUS,
-        state=UploadState.INITIATED,
-        created_at=now,
-        state_on=now,
-        owner=principal.name,
-        metadata=command.metadata,
+    engine.check_length(sum(partial.length or 0 for partial in partials))
+    # Without a time of its own: it expires with its partials.
+    upload = replace(
+        new_upload(engine, Protocol.TUS, principal, command.metadata),
         concat=command.concat,
-        length=sum(known) if len(known) == len(partials) else None,
-        max_size=engine.max_size,
-    )  # it expires with its partials
-    upload = replace(upload, object_key=engine.objects.make_key(upload))
+        length=_sum(partials),
+    )
     ids = [partial.id for partial in partials]
     await engine.state.create_upload(upload, claim=False, partials=ids)
     # The last of them may have been finished while it was created: so always look, not only if

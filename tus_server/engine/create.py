@@ -51,22 +51,13 @@ async def create(engine: Engine, command: Create, principal: Principal, body: Bo
         engine.check_length(body.size)
         if terms.length is not None and body.size > terms.length:
             raise BodyTooLarge(f"The upload has {terms.length} bytes, the body {body.size}.")
-    now = engine.clock.now()
-    upload = Upload(
-        id=new_upload_id(engine.node_label),
-        protocol=command.protocol,
-        state=UploadState.INITIATED,
-        created_at=now,
-        state_on=now,
-        owner=principal.name,
-        metadata=command.metadata,
+    upload = replace(
+        new_upload(engine, command.protocol, principal, command.metadata),
         length=terms.length,
         concat="partial" if command.is_partial else None,
         expires_at=engine.expiry.first(engine.state.now()),
         digests=terms.digests,
-        max_size=engine.max_size,
     )
-    upload = replace(upload, object_key=engine.objects.make_key(upload))
     completes = terms.length == 0 if terms.completes is None else terms.completes
     if body.size == 0 and not completes:
         if terms.checks is not None:
@@ -77,6 +68,24 @@ async def create(engine: Engine, command: Create, principal: Principal, body: Bo
         return Appended(upload)
     receiving = _create_and_receive(engine, upload, command, body)
     return await engine.undisturbed(receiving, body.interrupt)
+
+
+def new_upload(
+    engine: Engine, protocol: Protocol, principal: Principal, metadata: str | None
+) -> Upload:
+    """Give the row of an upload that nobody knows yet, with what every kind of upload has."""
+    now = engine.clock.now()
+    upload = Upload(
+        id=new_upload_id(engine.node_label),
+        protocol=protocol,
+        state=UploadState.INITIATED,
+        created_at=now,
+        state_on=now,
+        owner=principal.name,
+        metadata=metadata,
+        max_size=engine.max_size,
+    )
+    return replace(upload, object_key=engine.objects.make_key(upload))
 
 
 async def _create_and_receive(
