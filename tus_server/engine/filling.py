@@ -56,7 +56,6 @@ class Filling:
         self._verdict = verdict
         self._ending = ending
         self._limits = engine.limits_for(upload)
-        self._length = storing.length
         self._taken = 0  # bytes of the body received
         self._first_block = SMALL
 
@@ -157,7 +156,7 @@ class Filling:
             return 0
         size = upload.tail.length + body_size
         completes = self._terms.completes
-        if start + size == self._length if completes is None else completes:
+        if start + size == self._storing.length if completes is None else completes:
             return 0
         if size >= planned or self._ending.becomes_part(start, size, number, full=False):
             return 0
@@ -194,7 +193,7 @@ class Filling:
         try:
             return plan_part_size(
                 self._limits,
-                length=self._length,
+                length=self._storing.length,
                 start=start,
                 number=number,
                 first_size=self._storing.part_size,

@@ -47,12 +47,11 @@ class Reception:
         self._engine = engine
         self._lease = lease
         self._terms = terms
-        self._length = upload.length if upload.length is not None else terms.length
         self._storing = Storing(
             engine,
             lease,
             upload,
-            length=self._length,
+            length=upload.length if upload.length is not None else terms.length,
             digests=terms.digests,
             holds_back=terms.checks is not None,
             on_progress=terms.on_progress,
@@ -133,13 +132,13 @@ class Reception:
         """Tell whether the upload is complete with `last`; its length is then known."""
         end = self._filling.start if last is None else last.end
         if self._terms.completes is None:
-            return end == self._length
+            return end == self._storing.length
         # Not where the end of a chunked body was not seen, all its bytes or not (R34).
         if not self._terms.completes or self.stopped is not None or self._excess is not None:
             return False
-        if self._length is None:
-            self._length = self._storing.length = end
-        return end == self._length
+        if self._storing.length is None:
+            self._storing.length = end
+        return end == self._storing.length
 
     def _find_patience_s(self) -> float | None:
         """Give how long the store may take: only where another request, or the end, waits."""
@@ -166,7 +165,7 @@ class Reception:
 
     def _completes_empty(self) -> bool:
         if self._terms.completes is None:
-            return self.upload.offset == self._length
+            return self.upload.offset == self._storing.length
         return self._terms.completes
 
     async def _check_overrun(self, part: FilledPart) -> None:
@@ -185,11 +184,11 @@ class Reception:
             return
         overrun = self._terms.overrun
         text = f"The upload ends at byte {filling.end}, the body goes on."
-        if overrun is Overrun.KEEP and self._length is not None:
+        if overrun is Overrun.KEEP and self._storing.length is not None:
             self._excess = LengthInconsistent(text)
             return
         await self._storing.drop(part)
         self.gives_up = overrun is not Overrun.REFUSE
-        if self._length is None:
+        if self._storing.length is None:
             raise UploadTooLarge(f"The largest upload taken has {filling.end} bytes.")
         raise LengthInconsistent(text) if self.gives_up else BodyTooLarge(text)
