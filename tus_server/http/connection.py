@@ -16,6 +16,10 @@ EXTENSION = "tus_server.connection"
 TRAILERS = frozenset({b"upload-checksum"})
 # How long an interim reply waits for a client that does not read. Replies can do without it.
 WRITABLE_WITHIN_S = 1.0
+# Rule C6: how much, and for how long, of what nobody wants is read before its connection is closed.
+# A bare close makes TCP reset the connection, and the client may lose the reply.
+LINGER_BYTES = 256 * 1024
+LINGER_S = 1.0
 
 _REASONS = {104: b"Upload Resumption Supported"}
 # uvicorn checks the fields of final replies only.

@@ -7,7 +7,7 @@ from typing import Any
 
 from tus_server.core.errors import BodyStopped, MalformedRequest
 from tus_server.http.body import AsgiBody, Message, Receive
-from tus_server.http.connection import scope_connection
+from tus_server.http.connection import LINGER_BYTES, LINGER_S, scope_connection
 from tus_server.http.uvicorn_protocol import FastConnection, UvicornBody
 from tus_server.wire.headers import Fields
 
@@ -15,13 +15,9 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
-# Rule C6: how much of a body that nobody wants is read before its connection is closed. A bare
-# close makes TCP reset the connection, and the client may lose the reply.
-LINGER_BYTES = 256 * 1024
 # What is read and dropped behind an early reply: a reset would overtake the reply, and a proxy
 # that is still sending never sees it.
 DROPPED_BYTES = 64 * 1024 * 1024
-LINGER_S = 1.0
 # How other servers name what they take for a 1xx reply; they say so in the scope.
 INFORMATIONAL = "http.response.informational"
 

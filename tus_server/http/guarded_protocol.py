@@ -7,13 +7,9 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tus_server.core.errors import HeadersTooLarge, MalformedRequest, TusServerError
-from tus_server.http.connection import EXTENSION, Connection
+from tus_server.http.connection import EXTENSION, LINGER_BYTES, LINGER_S, Connection
 from tus_server.http.errors import render_error
 from tus_server.wire.tus import TUS_RESUMABLE
-
-# What comes behind a refused head is read and dropped for as long.
-LINGER_S = 1.0
-LINGER_BYTES = 256 * 1024
 
 
 class GuardedProtocol(HttpToolsProtocol):
