@@ -183,6 +183,38 @@ def test_progress_is_told_while_the_body_comes(parts: Rufh, verb: str, chunked: 
     assert parts.finish(url, content) == content
 
 
+@pytest.mark.parametrize("verb", ["creation", "append"])
+@pytest.mark.parametrize("wire", [TOLD[-1]], ids=str)
+def test_an_offset_that_was_told_survives_a_crash(
+    fresh_server: ServerFactory, wire: Wire, verb: str
+) -> None:
+    """R2, R30, P1: the client may have freed those bytes, so kill -9 at that moment loses none."""
+    server = fresh_server(TUS_PART_SIZE_BYTES=str(MIB))
+    rufh = Rufh(server.port, wire)
+    content = pattern(5 * MIB)
+    creates = verb == "creation"
+    target = rufh.base if creates else rufh.new()
+    fields = rufh.flag(True) if creates else rufh.append_fields(0, True)
+    connection, interim = rufh.begin(
+        "POST" if creates else "PATCH",
+        target,
+        fields,
+        content[: 3 * MIB + 10],
+        declared=len(content),
+    )
+    url = interim[0]["location"] if creates else target
+
+    with connection:
+        told = int(connection.read_one_head()["upload-offset"])
+        server.kill()
+    server.start()
+
+    head = rufh.head(url)
+    assert int(head["upload-offset"]) >= told > 0
+    assert not rufh.is_done(head)
+    assert rufh.finish(url, content) == content
+
+
 @pytest.mark.parametrize("wire", [TOLD[-1]], ids=str)
 def test_progress_only_grows_and_not_in_every_part(parts: Rufh) -> None:
     """R2, section 5: at most one reply a second."""
