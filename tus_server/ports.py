@@ -13,6 +13,7 @@ from typing import Protocol as Port
 from typing import TypeVar
 
 from tus_server.core.ids import UploadId
+from tus_server.core.jobs import Job, Outcome
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Tail, Upload
 
@@ -89,11 +90,48 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One row of the outbox: something the application may want to know."""
+    """One row of the outbox: something the application may want to know.
+
+    id: grows with each event. outcome: what entering the state has decided, with `job` as the
+    upload's instructions have it (None: the server's default). attempts: to deliver it, this one
+    included. done: the targets that have it. error: how the last attempt failed. given_up_at: no
+    more attempts are made (a dead letter), until it is retried.
+    """
 
     upload_id: UploadId
     kind: UploadState
     at: datetime
+    id: int = 0
+    outcome: Outcome | None = None
+    job: Job | None = None
+    attempts: int = 0
+    done: frozenset[str] = frozenset()
+    error: str | None = None
+    due_at: datetime | None = None
+    delivered_at: datetime | None = None
+    given_up_at: datetime | None = None
+
+
+class Letters(StrEnum):
+    """Kinds of rows of the outbox, by what became of them."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How an attempt to deliver `event` went, as claim_events() gave it.
+
+    done: all targets that have it by now. error: None: it is delivered. retry_in_s: when to try
+    again; None with an error: give it up.
+    """
+
+    event: Event
+    done: frozenset[str]
+    error: str | None = None
+    retry_in_s: float | None = None
 
 
 class StateReader(Port):
@@ -139,11 +177,43 @@ class StateReader(Port):
     async def history(self, upload_id: UploadId) -> list[StatusChange]:
         """Give the status changes of an upload, newest first; empty for an unknown id."""
 
+    async def histories(self, upload_ids: Sequence[UploadId]) -> dict[UploadId, list[StatusChange]]:
+        """Give the history of each, in one round trip; unknown ids are left out."""
+
+    async def find_by_file_id(
+        self, file_id: str, limit: int, before: UploadId | None = None
+    ) -> list[Upload]:
+        """Give up to `limit` uploads of a file_id, newest first, older than `before`."""
+
+    async def find_active(self, file_id: str) -> Upload | None:
+        """Give the upload of a file_id that is in one of states.ACTIVE."""
+
+    async def find_requested(self, request_key: str) -> Upload | None:
+        """Give the upload that was created with an Idempotency-Key."""
+
+    async def find_auto_complete(self, limit: int, after: UploadId | None = None) -> list[Upload]:
+        """Give unfinished direct uploads that are to complete by themselves, oldest first."""
+
     async def find_parts(self, upload_id: UploadId) -> list[Part]:
-        """Give the receipts committed for an upload, by start."""
+        """Give the receipts committed for an upload, by start; of a direct upload all that are
+        planned, those without an ETag too.
+        """
 
     async def pending_events(self, limit: int) -> list[Event]:
-        """Give the oldest undelivered events of the outbox, oldest first."""
+        """Give the oldest undelivered events of the outbox, oldest first; no dead letters."""
+
+    async def list_events(
+        self,
+        kind: Letters,
+        limit: int,
+        before: int | None = None,
+        *,
+        upload_id: UploadId | None = None,
+    ) -> list[Event]:
+        """Give up to `limit` events of a kind, newest first, with ids below `before`."""
+
+    async def find_event(self, event_id: int) -> Event | None:
+        """Give one event."""
 
     async def find_node(self, node_id: str) -> NodeSeen | None:
         """Give what is known of a node."""
@@ -182,8 +252,22 @@ class StateStore(StateReader, Port):
         """Insert a new row, its first history row, and with `claim` a lease on it, atomically.
 
         upload.next_part_number is that of the row before `numbers` were set aside. partials: what
-        a final upload consists of, in order; rows that exist. Raises: StateUnavailable (the row
-        may exist; nobody knows its id), StorageFull.
+        a final upload consists of, in order; rows that exist. Of a direct upload the planned parts
+        are inserted too, by length and part_size. Raises: FileIdTaken (another one of its file_id
+        is active), RequestKeyTaken (another one was created with its request_key), in either case
+        naming that one, StateUnavailable (the row may exist; nobody knows its id), StorageFull.
+        """
+
+    async def record_parts(
+        self, upload_id: UploadId, parts: Sequence[Part], *, expires_at: datetime | None = None
+    ) -> Upload | None:
+        """Write down what has arrived of an unfinished direct upload, and give its row after it.
+
+        parts: planned ones, each with ETag and CRC as it is stored now; without an ETag it is not
+        stored any more. committed_bytes follows, and the first one that is stored begins
+        `receiving`; all atomically. expires_at: when it expires, if that is later than it was.
+        None: there is no such upload, or it is not unfinished; nothing was changed. Idempotent.
+        Needs no lease: a commit from a row as it was before this one loses.
         """
 
     def now(self) -> datetime:
@@ -259,8 +343,8 @@ class StateStore(StateReader, Port):
         """Replace row `before` by `after`, atomically and fenced by the lease.
 
         Writes with it: a history row for each of `steps` (with `note` a single one in any case),
-        a row of the outbox for each step in states.EVENTS (none for a partial upload: T100), the
-        receipts `parts`, and with
+        a row of the outbox for each step in states.EVENTS (none for a partial upload: T100), with
+        the outcome and its job where the commit sets completed_at, the receipts `parts`, and with
         `release` the clean end of the lease. Without `release` it takes no part numbers back that
         are set aside. `steps` is the way from before.state to after.state.
         Repeating a commit that took effect succeeds while no later lease was granted. Raises:
@@ -290,8 +374,41 @@ class StateStore(StateReader, Port):
         Rows that another claim is looking at just now are skipped, not waited for.
         """
 
+    # --- the outbox
+
+    async def claim_events(self, limit: int, lasts_s: float) -> list[Event]:
+        """Take events to deliver, oldest first, for `lasts_s`; then anybody may have them again.
+
+        Due ones, which are neither delivered nor given up nor claimed; and in order: of an upload
+        none while an earlier one is neither delivered nor given up. Counts the attempt.
+        """
+
+    async def settle_events(self, attempts: Sequence[Attempt]) -> None:
+        """Write down how attempts went, in one round trip.
+
+        One that was claimed again since by somebody else is left alone. Idempotent.
+        """
+
+    async def retry_event(self, event_id: int) -> bool:
+        """Let a dead letter be tried again from now on, as if it were new; False: it is none."""
+
+    async def purge_events(self, limit: int, *, delivered_s: float) -> int:
+        """Remove events that were delivered more than `delivered_s` ago; tell how many."""
+
     async def check(self) -> None:
         """Raise StateUnavailable or StorageFull unless a write would succeed now."""
+
+
+class JobQueue(Port):
+    """A queue in the same database as the state (procrastinate)."""
+
+    async def defer(self, event: Event, target: str, *, queue: str, task: str, lock: str) -> bool:
+        """Enqueue event.job as `task`, and write down that `target` has it, atomically.
+
+        So it is enqueued once, however often the event is delivered. False: the event is not this
+        attempt's any more. Raises: StateUnavailable (may have taken effect; the event's row tells),
+        DeliveryFailed (the queue is not there, or refuses).
+        """
 
 
 # --- objects -------------------------------------------------------------------------------------
@@ -444,13 +561,15 @@ class ObjectStore(Port):
 
     async def complete(
         self, upload: Upload, parts: Sequence[Part], *, confirm: Confirm | None = None
-    ) -> None:
+    ) -> int | None:
         """Make the object of upload.length bytes out of its stored parts. Idempotent, durable.
 
         confirm: as for open_writer().
 
         On return the object has been found to be what the row says: its size, and its CRC as far
-        as the store can tell. Raises: BytesMissing (a committed byte is not there),
+        as the store can tell. Gives the CRC of the object: that of the row, or where the row has
+        none what the store tells; None: it does not. Raises: BytesMissing (a committed byte is not
+        there), PartsDiffer (of a direct upload: parts are not there as reported any more),
         StoreUnavailable, StorageFull.
         """
 
@@ -489,6 +608,140 @@ class ObjectStore(Port):
 
     async def check(self) -> None:
         """Raise StoreUnavailable or StorageFull unless a write would succeed and last now."""
+
+
+# --- direct uploads ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """A request that whoever has it may make until expires_at, without any other credentials.
+
+    url: absolute, or a path on this server. headers: to be sent exactly so.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPart:
+    """What a store tells of a part that a client has sent. crc64: None: it does not tell."""
+
+    size: int
+    etag: str
+    crc64: int | None
+
+
+class DirectParts(Port):
+    """The side of an object store that clients talk to, with requests that were signed for them."""
+
+    async def begin(self, upload: Upload) -> str | None:
+        """Let parts be sent; give the multipart id for the row; None: the store needs none.
+
+        For the holder of the lease. What a begin leaves that no row came to tell of,
+        ObjectStore.recover() removes. Raises: StoreUnavailable, StorageFull.
+        """
+
+    async def sign_parts(
+        self, upload: Upload, parts: Sequence[Part], *, expires_at: datetime
+    ) -> list[SignedRequest]:
+        """Sign the request that sends each of `parts`, bound to its method, place and size.
+
+        upload: begun. Raises: StoreUnavailable (credentials cannot be had).
+        """
+
+    async def find_stored(self, upload: Upload) -> dict[int, FoundPart] | None:
+        """Look at what clients have sent, by part number; None: the rows of the parts tell.
+
+        Raises: StoreUnavailable.
+        """
+
+
+class PartFile(Port):
+    """One part of a direct upload while this server receives it. Used by one task."""
+
+    async def write(self, block: memoryview) -> None:
+        """Write behind what was written, at the part's place. Raises: StorageFull,
+        StoreUnavailable.
+        """
+
+    async def finish(self) -> Part:
+        """Make all of the part durable; give it with its CRC and ETag. Raises: as write."""
+
+    async def close(self) -> None:
+        """End it, finished or not; never raises. On return no thread uses it any more."""
+
+
+class PartFiles(Port):
+    """A store whose signed requests come to this server: every part at its place in one file."""
+
+    def open_part(self, upload: Upload, part: Part) -> PartFile:
+        """Prepare to receive; no I/O. One at a time of each part of an upload, and only while the
+        row says that it is not stored.
+        """
+
+    def check_signature(
+        self,
+        upload_id: UploadId,
+        number: int,
+        *,
+        method: str,
+        query: Mapping[str, str],
+        now: datetime,
+    ) -> int:
+        """Give the size of the part that a request was signed for. Raises: SignatureRefused."""
+
+
+# --- the application's part ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check of the application says of the content of an upload.
+
+    code, message: why it is refused, for the client; None, None: it is accepted.
+    """
+
+    code: str | None = None
+    message: str | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.code is None
+
+
+OpenStream = Callable[..., AsyncGenerator[bytes, None]]  # (start=0, end=None)
+
+
+class Verifier(Port):
+    """A check of the application, before an upload is verified: all its bytes are in the store."""
+
+    async def __call__(self, upload: Upload, open_stream: OpenStream) -> Verdict:
+        """Look at the content. May be called again for the same upload, on any node.
+
+        Raises: CheckPostponed (to be called again later); anything else it raises counts as that.
+        """
+
+
+class JobTarget(Port):
+    """Where jobs and events are delivered. name: in Event.done; the same on every node."""
+
+    @property
+    def name(self) -> str: ...
+
+    def wants(self, event: Event) -> bool:
+        """Tell whether the event is for this target."""
+
+    async def deliver(
+        self, event: Event, upload: Upload | None, history: "list[StatusChange]"
+    ) -> None:
+        """Deliver; at least once, so it may have been delivered before.
+
+        upload: as it is now; None: its row has been removed. Raises: DeliveryFailed.
+        """
 
 
 # --- tails ---------------------------------------------------------------------------------------
@@ -614,17 +867,26 @@ class Operation(StrEnum):
     APPEND = "append"
     TERMINATE = "terminate"
     DOWNLOAD = "download"
+    SIGN = "sign"
+    COMPLETE = "complete"
+    JUDGE = "judge"  # accept or reject
+    LIST = "list"
     CONCATENATE = "concatenate"  # use a partial upload as part of a final one
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `name` becomes the owner of what it creates; None: anonymous."""
+    """Who asks. `name` becomes the owner of what it creates; None: anonymous.
+
+    is_application: the application itself, by its token or in its own process.
+    """
 
     name: str | None = None
+    is_application: bool = False
 
 
 ANONYMOUS = Principal()
+APPLICATION = Principal(is_application=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -650,7 +912,7 @@ class Authorizer(Port):
     async def check(
         self, principal: Principal, operation: Operation, upload: Upload | None
     ) -> None:
-        """Return if `principal` may; upload is None for CREATE only.
+        """Return if `principal` may; upload is None for CREATE and LIST only.
 
         Raises: Forbidden, or UploadNotFound to hide another user's upload.
         """

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import check_log
+from tests.conftest import ServerFactory, check_log
 from tests.support.http import Reply
 from tests.support.rufh import INTEROP, WIRES, Rufh, Wire, parse_limits
 from tests.support.server import ServerProcess

@@ -13,27 +13,41 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from tus_server.core.checksums import crc64
+from tus_server.core.direct import part_count, part_range
 from tus_server.core.errors import (
     BodyInterrupted,
     BodyStopped,
     BytesMissing,
     ClientGone,
+    FileIdTaken,
     LeaseLost,
+    RequestKeyTaken,
     StoreUnavailable,
     TailMissing,
     TusServerError,
 )
 from tus_server.core.ids import UploadId, new_upload_id, random_part
-from tus_server.core.states import EVENTS, FINISHED, TERMINAL, UNFINISHED, UploadState, check_steps
+from tus_server.core.jobs import Job, Outcome
+from tus_server.core.states import (
+    ACTIVE,
+    EVENTS,
+    FINISHED,
+    TERMINAL,
+    UNFINISHED,
+    UploadState,
+    check_steps,
+)
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Part, Protocol, Tail, Upload
 from tus_server.ports import (
     SECOND_PASS_S,
+    Attempt,
     Beat,
     Blocks,
     Claim,
     Event,
     Joined,
     Lease,
+    Letters,
     Node,
     NodeSeen,
     PartReceipt,
@@ -111,6 +125,8 @@ class Tables:
     wanted: set[UploadId] = field(default_factory=set)
     nodes: dict[str, NodeSeen] = field(default_factory=dict)
     members: dict[UploadId, list[UploadId]] = field(default_factory=dict)  # of final uploads
+    claimed: list[datetime] = field(default_factory=list)  # of each event, until when
+    purged: set[int] = field(default_factory=set)  # places of events
     duties: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # process, until
     processes: dict[str, "FakeState"] = field(default_factory=dict)
 
@@ -153,7 +169,9 @@ class FakeState:
         *,
         process: str | None = None,
         clock: FakeClock | None = None,
+        early_events: frozenset[UploadState] = frozenset(),
     ) -> None:
+        self.early = early_events
         self.tables = tables or Tables()
         self.tables.kill(process)
         self._process = process or "alone"
@@ -224,7 +242,37 @@ class FakeState:
 
     async def pending_events(self, limit: int) -> list[Event]:
         await asyncio.sleep(0)
-        return self.tables.events[:limit]
+        return [event for event in self.tables.events if self._is_pending(event)][:limit]
+
+    async def histories(self, upload_ids: Sequence[UploadId]) -> dict[UploadId, list[StatusChange]]:
+        await asyncio.sleep(0)
+        known = self.tables.history
+        return {one: known[one][::-1] for one in upload_ids if one in known}
+
+    async def find_by_file_id(
+        self, file_id: str, limit: int, before: UploadId | None = None
+    ) -> list[Upload]:
+        found = await self.list_uploads(None, len(self.tables.uploads), before)
+        return [row for row in found if row.file_id == file_id][:limit]
+
+    async def find_active(self, file_id: str) -> Upload | None:
+        await asyncio.sleep(0)
+        rows = self.tables.uploads.values()
+        found = (row for row in rows if row.file_id == file_id and row.state in ACTIVE)
+        return next(found, None)
+
+    async def find_requested(self, request_key: str) -> Upload | None:
+        await asyncio.sleep(0)
+        rows = self.tables.uploads.values()
+        return next((row for row in rows if row.request_key == request_key), None)
+
+    async def find_auto_complete(self, limit: int, after: UploadId | None = None) -> list[Upload]:
+        await asyncio.sleep(0)
+        rows = list(self.tables.uploads.values())
+        if after is not None:
+            rows = rows[list(self.tables.uploads).index(after) + 1 :]
+        found = (row for row in rows if row.auto_complete and row.is_direct)
+        return [row for row in found if row.state in UNFINISHED][:limit]
 
     async def find_parts(self, upload_id: UploadId) -> list[Part]:
         await asyncio.sleep(0)
@@ -397,13 +445,50 @@ class FakeState:
         assert all(one in self.tables.uploads for one in partials)
         assert upload.is_final == bool(partials)
         _check_row(upload)
+        self._check_unique(upload)
         self.tables.uploads[upload.id] = upload
+        if upload.is_direct:
+            self.tables.parts[upload.id] = planned_parts(upload)
+        if upload.state in self.early and not upload.is_partial:
+            self._tell(upload, upload.state, upload.created_at)
         if partials:
             self.tables.members[upload.id] = list(partials)
         self.tables.history[upload.id] = [StatusChange(upload.state, upload.created_at)]
         lease = self._grant(upload.id, numbers) if claim else None
         await asyncio.sleep(0)
         return lease
+
+    def _check_unique(self, upload: Upload) -> None:
+        for other in self.tables.uploads.values():
+            if upload.request_key is not None and other.request_key == upload.request_key:
+                raise RequestKeyTaken(upload=other.id)
+        for other in self.tables.uploads.values():
+            is_same = upload.file_id is not None and other.file_id == upload.file_id
+            if is_same and other.state in ACTIVE:
+                raise FileIdTaken(upload=other.id, state=other.state)
+
+    async def record_parts(
+        self, upload_id: UploadId, parts: Sequence[Part], *, expires_at: datetime | None = None
+    ) -> Upload | None:
+        await asyncio.sleep(0)
+        row = self.tables.uploads.get(upload_id)
+        if row is None or not row.is_direct or row.state not in UNFINISHED:
+            return None
+        kept = {part.number: part for part in self.tables.parts[upload_id]}
+        for part in parts:
+            kept[part.number] = replace(kept[part.number], crc64=part.crc64, etag=part.etag)
+        self.tables.parts[upload_id] = list(kept.values())
+        size = sum(part.size for part in kept.values() if part.etag is not None)
+        row = replace(row, committed_bytes=size)
+        if expires_at is not None and row.expires_at is not None:
+            row = replace(row, expires_at=max(expires_at, row.expires_at))
+        if row.state is UploadState.INITIATED and any(part.etag is not None for part in parts):
+            row = row.stepped(UploadState.RECEIVING, on=self._clock.now())
+            self.tables.history[upload_id].append(StatusChange(row.state, row.state_on))
+            if row.state in self.early:
+                self._tell(row, row.state, row.state_on)
+        self.tables.uploads[upload_id] = row
+        return row
 
     async def commit(
         self,
@@ -425,10 +510,12 @@ class FakeState:
         if not self._may_have_committed(lease, before, after, release=release):
             if not self._holds(lease) or row is None or row.offset != before.offset:
                 raise LeaseLost
+            if row.state is not before.state:
+                raise LeaseLost
             if not release:
                 numbers_end = max(row.next_part_number, after.next_part_number)
                 after = replace(after, next_part_number=numbers_end)
-            self._replace(after, steps, parts, note)
+            self._replace(before, after, steps, parts, note)
         if release and self._holds(lease):
             self._end(lease.upload_id)
         await asyncio.sleep(0)
@@ -448,6 +535,7 @@ class FakeState:
 
     def _replace(
         self,
+        before: Upload,
         after: Upload,
         steps: tuple[UploadState, ...],
         parts: Sequence[Part],
@@ -461,10 +549,111 @@ class FakeState:
         history = tables.history[upload_id]
         for state in steps:
             history.append(StatusChange(state, after.state_on, note))
-            if state in EVENTS and not after.is_partial:
-                tables.events.append(Event(upload_id, state, after.state_on))
+            if state in EVENTS | self.early and not after.is_partial:
+                is_last = state is steps[-1]
+                outcome, job = after.decides(before) if is_last else (None, None)
+                self._tell(after, state, after.state_on, outcome, job)
         if note is not None and not steps:
             history.append(StatusChange(after.state, self._clock.now(), note))
+
+    def _tell(
+        self,
+        upload: Upload,
+        state: UploadState,
+        at: datetime,
+        outcome: Outcome | None = None,
+        job: Job | None = None,
+    ) -> None:
+        events = self.tables.events
+        events.append(Event(upload.id, state, at, len(events) + 1, outcome, job, due_at=at))
+        self.tables.claimed.append(at)
+
+    # --- the outbox
+
+    def _is_pending(self, event: Event) -> bool:
+        return event.delivered_at is None and event.given_up_at is None
+
+    async def claim_events(self, limit: int, lasts_s: float) -> list[Event]:
+        await asyncio.sleep(0)
+        now = self._clock.now()
+        claimed: list[Event] = []
+        waiting: set[UploadId] = set()
+        for place, event in enumerate(self.tables.events):
+            if not self._is_pending(event) or event.upload_id in waiting:
+                continue
+            waiting.add(event.upload_id)
+            assert event.due_at is not None
+            if len(claimed) < limit and event.due_at <= now and self.tables.claimed[place] <= now:
+                event = replace(event, attempts=event.attempts + 1)
+                self.tables.events[place] = event
+                self.tables.claimed[place] = now + timedelta(seconds=lasts_s)
+                claimed.append(event)
+        return claimed
+
+    async def settle_events(self, attempts: Sequence[Attempt]) -> None:
+        now = self._clock.now()
+        for one in attempts:
+            place = one.event.id - 1
+            event = self.tables.events[place]
+            if not self._is_pending(event) or event.attempts != one.event.attempts:
+                continue
+            event = replace(event, done=one.done, error=one.error)
+            self.tables.claimed[place] = now
+            if one.error is None:
+                event = replace(event, delivered_at=now)
+            elif one.retry_in_s is None:
+                event = replace(event, given_up_at=now)
+            else:
+                event = replace(event, due_at=now + timedelta(seconds=one.retry_in_s))
+            self.tables.events[place] = event
+        await asyncio.sleep(0)
+
+    async def retry_event(self, event_id: int) -> bool:
+        await asyncio.sleep(0)
+        event = await self.find_event(event_id)
+        if event is None or event.given_up_at is None:
+            return False
+        now = self._clock.now()
+        self.tables.events[event_id - 1] = replace(event, attempts=0, due_at=now, given_up_at=None)
+        self.tables.claimed[event_id - 1] = now
+        return True
+
+    async def purge_events(self, limit: int, *, delivered_s: float) -> int:
+        await asyncio.sleep(0)
+        before = self._clock.now() - timedelta(seconds=delivered_s)
+        gone = 0
+        for place, event in enumerate(self.tables.events):
+            is_old = event.delivered_at is not None and event.delivered_at < before
+            if is_old and place not in self.tables.purged and gone < limit:
+                self.tables.purged.add(place)
+                gone += 1
+        return gone
+
+    async def find_event(self, event_id: int) -> Event | None:
+        await asyncio.sleep(0)
+        is_there = 0 < event_id <= len(self.tables.events)
+        is_there &= event_id - 1 not in self.tables.purged
+        return self.tables.events[event_id - 1] if is_there else None
+
+    async def list_events(
+        self,
+        kind: Letters,
+        limit: int,
+        before: int | None = None,
+        *,
+        upload_id: UploadId | None = None,
+    ) -> list[Event]:
+        await asyncio.sleep(0)
+        found = [
+            event
+            for place, event in enumerate(self.tables.events)
+            if place not in self.tables.purged
+            if (event.delivered_at is not None) == (kind is Letters.DELIVERED)
+            if (event.given_up_at is not None) == (kind is Letters.DEAD)
+            if before is None or event.id < before
+            if upload_id in (None, event.upload_id)
+        ]
+        return found[::-1][:limit]
 
     # --- upkeep
 
@@ -542,8 +731,20 @@ def _ignore(upload_id: UploadId) -> None:
     pass
 
 
+def planned_parts(upload: Upload) -> list[Part]:
+    """Give the parts of a direct upload before any has arrived."""
+    assert upload.length is not None
+    assert upload.part_size is not None
+    length, size = upload.length, upload.part_size
+    numbers = range(1, part_count(length, size) + 1)
+    ranges = [part_range(number, length=length, part_size=size) for number in numbers]
+    return [Part(n, *found, None, None) for n, found in zip(numbers, ranges, strict=True)]
+
+
 def _check_row(upload: Upload) -> None:
     """Assert the constraints a database would hold."""
+    assert upload.crc64 is not None or upload.is_direct
+    assert not upload.is_direct or (upload.part_size is not None and upload.length is not None)
     assert upload.length is None or 0 <= upload.offset <= upload.length
     assert upload.tail is None or upload.tail.length > 0
     if upload.state in FINISHED | {UploadState.COMPLETED}:
@@ -627,7 +828,7 @@ class FakeObjects:
         parts: Sequence[Part],
         *,
         confirm: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
+    ) -> int | None:
         await asyncio.sleep(0)
         stored = self.disk.get(upload.id, StoredUpload())
         if stored.whole is None or stored.partial is not None:
@@ -643,6 +844,7 @@ class FakeObjects:
         else:
             self._check_whole(upload, stored.whole)
             stored.multiparts.pop(upload.multipart_id or "", None)
+        return upload.crc64
 
     async def join(
         self,

@@ -56,8 +56,9 @@ def test_only_a_finished_upload_can_be_deleted_and_only_an_unfinished_one_cancel
     assert before_canceled == UNFINISHED | {S.COMPLETED}
 
 
-def test_verified_and_every_end_are_events() -> None:
-    assert {S.VERIFIED, S.DELETED, S.ERROR, S.CANCELED, S.EXPIRED} == EVENTS
+def test_being_finished_in_any_way_and_every_end_are_events() -> None:
+    ended = {S.DELETED, S.ERROR, S.CANCELED, S.EXPIRED}
+    assert {S.VERIFIED, S.ACCEPTED, S.REJECTED} | ended == EVENTS
 
 
 def test_the_way_of_an_upload_sent_at_once_is_legal() -> None:

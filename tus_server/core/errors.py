@@ -5,13 +5,14 @@ time is the message; `members` become members of the problem document. HTTP stat
 here: http/errors.py has them.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
 class TusServerError(Exception):
     """Base of every error this package raises on purpose."""
 
-    code: ClassVar[str]
+    code: str  # of the class, but for codes that are the application's
     title: ClassVar[str]
 
     def __init__(self, detail: str = "", **members: int | str) -> None:
@@ -143,6 +144,55 @@ class UnusablePartial(ClientError):
     code, title = "unusable_partial", "Upload-Concat names an upload that cannot be part of it"
 
 
+class NoDirectUpload(ClientError):
+    code, title = "no_direct_upload", "This upload takes no signed requests"
+
+
+class UnknownPart(ClientError):
+    code, title = "unknown_part", "The upload has no part of this number"
+
+
+class JobRefused(ClientError):
+    code, title = "job_refused", "The name of a job leads nowhere this server delivers to"
+
+
+class RequestKeyReused(ClientError):
+    code, title = "idempotency_key_reused", "Another request was made with this Idempotency-Key"
+
+
+class SignatureRefused(ClientError):
+    code, title = "signature_refused", "The signature of this URL is wrong, or has expired"
+
+
+class ContentRefused(ClientError):
+    """A check of the application refuses the content, with a code of the application's."""
+
+    code, title = "content_refused", "The application refuses the content"
+
+    def __init__(self, detail: str = "", *, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.code = code or self.code
+
+
+class RefusedByHook(ClientError):
+    """The application's hook refused it. Members: what it said, where it said something."""
+
+    code, title = "refused_by_hook", "The application refuses this"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        status: int = 400,
+        body: str | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = body
+        self.fields = dict(fields or {})
+
+
 class RangeNotSatisfiable(ClientError):
     code, title = "range_not_satisfiable", "No byte of the requested range exists"
 
@@ -167,6 +217,34 @@ class OffsetMismatch(ConflictError):
         self.given = given
 
 
+class FileIdTaken(ConflictError):
+    """Members: upload, the active one; state."""
+
+    code, title = "file_id_taken", "Another upload of this file_id is active"
+
+
+class RequestKeyTaken(ConflictError):
+    """Members: upload, the one that was created with the key."""
+
+    code, title = "idempotency_key_taken", "An upload was created with this Idempotency-Key"
+
+
+class PartsDiffer(ConflictError):
+    """Not all parts are in the store as reported. Members: part, the first of them."""
+
+    code, title = "parts_differ", "The parts that have arrived are not those that were reported"
+
+
+class PartBusy(ConflictError):
+    code, title = "part_busy", "The part was sent again meanwhile, or the upload has ended"
+
+
+class IllegalStep(ConflictError):
+    """Members: state, the one the upload is in."""
+
+    code, title = "illegal_step", "The upload is not in a state from which this is possible"
+
+
 class LeaseLost(ConflictError):
     code, title = "lease_lost", "Another request has taken the upload over"
 
@@ -184,6 +262,20 @@ class LeaseNotObtained(TryAgainError):
 
 class StillFinishing(TryAgainError):
     code, title = "still_finishing", "All bytes are here; the finished file is not confirmed yet"
+
+
+class CheckPostponed(TryAgainError):
+    code, title = "check_postponed", "A check of the application did not give its verdict yet"
+
+
+class DeliveryFailed(TryAgainError):
+    """is_final: trying again does not help."""
+
+    code, title = "delivery_failed", "An event could not be delivered"
+
+    def __init__(self, detail: str = "", *, is_final: bool = False) -> None:
+        super().__init__(detail)
+        self.is_final = is_final
 
 
 class StateUnavailable(TryAgainError):

@@ -32,12 +32,16 @@ TRANSITIONS: dict[UploadState, frozenset[UploadState]] = {
     S.EXPIRED: frozenset(),
 }
 UNFINISHED = frozenset({S.INITIATED, S.RECEIVING})
-FINISHED = frozenset({S.VERIFIED, S.ACCEPTED, S.REJECTED})  # the object can be read
+FINISHED = frozenset({S.VERIFIED, S.ACCEPTED, S.REJECTED})  # the object is there and right
 TERMINAL = frozenset({S.DELETED, S.ERROR, S.CANCELED, S.EXPIRED})
+# Of one file_id at most one upload is in any of these.
+ACTIVE = UNFINISHED | {S.COMPLETED, S.VERIFIED, S.ACCEPTED}
 
 # Entering one of these is an event for the application: a row of the outbox, written in the
 # transaction that makes the transition (P6), so it can be neither lost nor invented.
-EVENTS = frozenset({S.VERIFIED}) | TERMINAL
+EVENTS = FINISHED | TERMINAL
+# Events too where somebody wants to hear of them (tusd's post-create, post-receive).
+EARLY_EVENTS = frozenset({S.INITIATED, S.RECEIVING})
 
 
 class IllegalTransition(ValueError):

@@ -140,6 +140,7 @@ class _Join:
         engine, upload, partials = self._engine, self._upload, self._partials
         crc = EMPTY_CRC64
         for partial in partials:
+            assert partial.crc64 is not None  # a partial upload is no direct one
             crc = combine_crc64(crc, partial.crc64, partial.committed_bytes)
         length = sum(partial.committed_bytes for partial in partials)
         engine.check_length(length)

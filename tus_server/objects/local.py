@@ -68,8 +68,9 @@ class LocalObjects:
 
     async def complete(
         self, upload: Upload, parts: Sequence[Part], *, confirm: Confirm | None = None
-    ) -> None:
+    ) -> int | None:
         await self._disk.run(lambda: self._complete(upload))
+        return upload.crc64
 
     async def join(self, upload: Upload, sources: Sequence[Upload], *, confirm: Confirm) -> Joined:
         await local_join.join(self._disk, upload, sources, confirm)

@@ -139,10 +139,12 @@ class Bucket:
     async def create(self, upload: Upload, failures: list[Exception]) -> str:
         """Begin a multipart upload; give its id. Each of the failures may have left one behind."""
         arguments = self._of(upload)
-        if not self.wants_md5:
+        if upload.is_direct:
+            pass  # browsers know no CRC-64: an algorithm named here would be asked of every part
+        elif not self.wants_md5:
             arguments["ChecksumAlgorithm"] = "CRC64NVME"
-        if self.capabilities.checksum is ChecksumMode.FULL_OBJECT:
-            arguments["ChecksumType"] = "FULL_OBJECT"
+            if self.capabilities.checksum is ChecksumMode.FULL_OBJECT:
+                arguments["ChecksumType"] = "FULL_OBJECT"
         answer = await self._with_metadata(
             lambda accept, fields: self.client.call(
                 "create_multipart_upload",
@@ -217,19 +219,18 @@ class Bucket:
         Raises: Refused (`accept`).
         """
         # What the parts were stored with has to be said again, where it was kept.
-        checked = not self.wants_md5
-        listed = [
-            {"PartNumber": part.number, "ETag": etag}
-            | ({"ChecksumCRC64NVME": encoded(part.crc64)} if checked else {})
-            for part, etag in parts
-        ]
+        checked = not self.wants_md5 and not upload.is_direct
+        listed: list[dict[str, Any]] = []
+        for part, etag in parts:
+            listed.append({"PartNumber": part.number, "ETag": etag})
+            if checked and part.crc64 is not None:
+                listed[-1]["ChecksumCRC64NVME"] = encoded(part.crc64)
         arguments: dict[str, Any] = {"MultipartUpload": {"Parts": listed}}
         if self.capabilities.checksum is ChecksumMode.FULL_OBJECT:
-            arguments |= {
-                "ChecksumType": "FULL_OBJECT",
-                "ChecksumCRC64NVME": encoded(upload.crc64),
-                "MpuObjectSize": upload.length,
-            }
+            arguments["MpuObjectSize"] = upload.length
+            if checked and upload.crc64 is not None:
+                arguments["ChecksumType"] = "FULL_OBJECT"
+                arguments["ChecksumCRC64NVME"] = encoded(upload.crc64)
         if self.capabilities.conditional_completes:
             arguments["IfNoneMatch"] = "*"
         return await self.client.call(

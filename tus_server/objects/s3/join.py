@@ -236,6 +236,7 @@ class _Joining:
             if one.crc64 is None:
                 one.crc64 = found.crc64
         sizes = [one.part.size for one in made]
+        assert row.crc64 is not None
         crcs = fill_in_crcs([one.crc64 for one in made], sizes, row.crc64)
         if combined(crcs, sizes) != row.crc64:
             raise self._lost("their bytes are not those that were received")

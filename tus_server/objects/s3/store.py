@@ -98,12 +98,13 @@ class S3Objects:
 
     async def complete(
         self, upload: Upload, parts: Sequence[Part], *, confirm: Confirm | None = None
-    ) -> None:
-        await self._finisher.complete(upload, parts, confirm)
+    ) -> int | None:
+        crc = await self._finisher.complete(upload, parts, confirm)
         if upload.unclean or upload.is_final or upload.id in self._bucket.doubted:
             # All bytes are in the object, so no multipart upload of its key counts any more. Of a
             # final one each try has its own, and there may have been tries that were not committed.
             await sweep.abort_all(self._bucket, upload)
+        return crc
 
     async def join(self, upload: Upload, sources: Sequence[Upload], *, confirm: Confirm) -> Joined:
         return await self._joiner.join(upload, sources, confirm)

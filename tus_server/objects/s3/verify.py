@@ -8,27 +8,36 @@ from tus_server.objects.s3.download import read_object
 from tus_server.ports import Confirm
 
 
-def proved(found: Found, size: int, crc: int, etag: str | None) -> bool | None:
+def proved(found: Found, size: int, crc: int | None, etag: str | None) -> bool | None:
     """Tell whether `found` is an object of `size` bytes with `crc`; None: that cannot be told.
 
-    etag: the one such an object has, if that is known. Another one proves nothing: encrypted
-    objects have their own.
+    crc: None where nobody knows it, of a direct upload. etag: the one such an object has, if that
+    is known. Another one proves nothing where there is a CRC: encrypted objects have their own.
     """
     if found.size != size:
         return False
+    is_same = etag is not None and found.etag.strip('"') == etag.strip('"')
+    if crc is None:
+        return is_same or etag is None
     if found.crc64 is not None:
         return found.crc64 == crc
-    if etag is not None and found.etag.strip('"') == etag.strip('"'):
-        return True
-    return None
+    return True if is_same else None
 
 
 async def is_object_of(
-    bucket: Bucket, upload: Upload, found: Found, size: int, crc: int, etag: str | None = None
+    bucket: Bucket,
+    upload: Upload,
+    found: Found,
+    size: int,
+    crc: int | None,
+    etag: str | None = None,
 ) -> bool:
     """Tell the same, and read the object where nothing else tells. Raises: StoreUnavailable."""
     answer = proved(found, size, crc, etag)
-    return await _reads_as(bucket, upload, size, crc) if answer is None else answer
+    if answer is not None:
+        return answer
+    assert crc is not None
+    return await _reads_as(bucket, upload, size, crc)
 
 
 async def _reads_as(bucket: Bucket, upload: Upload, size: int, crc: int) -> bool:

@@ -5,40 +5,79 @@
 -- each new connection for the type, with three statements more.
 
 -- name: create_upload
--- $28..$30: epoch, holder and seconds of the lease; without one 0 and NULL.
+-- $34..$36: epoch, holder and seconds of the lease; without one 0 and NULL. $37: whether that is an
+-- event.
 WITH created AS (
     INSERT INTO uploads (
         id, protocol, created_at, owner, metadata, concat, state, state_on, length,
         committed_bytes, crc64, next_part_number, object_key, multipart_id, part_size, tail_length,
         tail_crc64, tail_node, tail_generation, generation, unclean, error_code, error_message,
-        freed_at, expires_at, digests, max_size, lease_epoch, lease_holder, lease_until
+        freed_at, expires_at, digests, completed_at, content_type, max_size, file_id, request_key,
+        instructions, auto_complete, lease_epoch, lease_holder, lease_until
     ) VALUES (
         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-        $21, $22, $23, $24, $25, $26, $27, $28, $29, clock_timestamp() + make_interval(secs => $30)
+        $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35,
+        clock_timestamp() + make_interval(secs => $36)
     )
-    RETURNING seq, state, state_on
+    RETURNING seq, id, state, state_on
+), news AS (
+    INSERT INTO outbox (upload_id, kind, created_at)
+    SELECT id, state, state_on FROM created WHERE $37::boolean
+)
+INSERT INTO status_history (upload_seq, state, state_on)
+SELECT seq, state, state_on FROM created
+
+-- name: create_direct
+-- The same, and the parts of a direct upload, as core.direct cuts it.
+WITH created AS (
+    INSERT INTO uploads (
+        id, protocol, created_at, owner, metadata, concat, state, state_on, length,
+        committed_bytes, crc64, next_part_number, object_key, multipart_id, part_size, tail_length,
+        tail_crc64, tail_node, tail_generation, generation, unclean, error_code, error_message,
+        freed_at, expires_at, digests, completed_at, content_type, max_size, file_id, request_key,
+        instructions, auto_complete, lease_epoch, lease_holder, lease_until
+    ) VALUES (
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+        $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35,
+        clock_timestamp() + make_interval(secs => $36)
+    )
+    RETURNING seq, id, state, state_on, length, part_size
+), news AS (
+    INSERT INTO outbox (upload_id, kind, created_at)
+    SELECT id, state, state_on FROM created WHERE $37::boolean
+), planned AS (
+    INSERT INTO upload_parts (upload_seq, number, start, size)
+    SELECT seq, number, (number - 1) * part_size,
+        least(part_size, length - (number - 1) * part_size)
+    FROM created,
+        generate_series(1, greatest(1, (length + part_size - 1) / part_size)) AS number
 )
 INSERT INTO status_history (upload_seq, state, state_on)
 SELECT seq, state, state_on FROM created
 
 -- name: create_final
--- The same, and $31 the partial uploads it consists of, in order; the NULL of a missing one is
+-- The same, and $38 the partial uploads it consists of, in order; the NULL of a missing one is
 -- refused. A statement of its own, because it costs what every other upload can be spared.
 WITH created AS (
     INSERT INTO uploads (
         id, protocol, created_at, owner, metadata, concat, state, state_on, length,
         committed_bytes, crc64, next_part_number, object_key, multipart_id, part_size, tail_length,
         tail_crc64, tail_node, tail_generation, generation, unclean, error_code, error_message,
-        freed_at, expires_at, digests, max_size, lease_epoch, lease_holder, lease_until
+        freed_at, expires_at, digests, completed_at, content_type, max_size, file_id, request_key,
+        instructions, auto_complete, lease_epoch, lease_holder, lease_until
     ) VALUES (
         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-        $21, $22, $23, $24, $25, $26, $27, $28, $29, clock_timestamp() + make_interval(secs => $30)
+        $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35,
+        clock_timestamp() + make_interval(secs => $36)
     )
-    RETURNING seq, state, state_on
+    RETURNING seq, id, state, state_on
+), news AS (
+    INSERT INTO outbox (upload_id, kind, created_at)
+    SELECT id, state, state_on FROM created WHERE $37::boolean
 ), members AS (
     INSERT INTO upload_members (final_seq, position, partial_seq)
     SELECT created.seq, position, partials.seq
-    FROM created, unnest(string_to_array($31, ',')) WITH ORDINALITY AS listed (id, position)
+    FROM created, unnest(string_to_array($38, ',')) WITH ORDINALITY AS listed (id, position)
     LEFT JOIN uploads AS partials ON partials.id = listed.id
 )
 INSERT INTO status_history (upload_seq, state, state_on)
@@ -48,7 +87,8 @@ SELECT seq, state, state_on FROM created
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size, lease_epoch, lease_holder
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete, lease_epoch, lease_holder
 FROM uploads WHERE id = $1
 
 -- name: claim_upload
@@ -74,21 +114,23 @@ WITH granted AS (
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size, lease_epoch, lease_holder, true AS is_granted, false AS is_alive
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete, lease_epoch, lease_holder, true AS is_granted, false AS is_alive
 FROM granted
 UNION ALL
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size, lease_epoch, lease_holder, false,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete, lease_epoch, lease_holder, false,
     coalesce(lease_until > clock_timestamp(), false)
 FROM uploads WHERE id = $1 AND NOT EXISTS (SELECT FROM granted)
 
 -- name: commit
 -- $1..$4: id, epoch, holder and offset as the writer knows them; $5, $6 its state and committed
 -- bytes, without which a repetition could not be told from the first time. $7 release,
--- $8 seconds of the lease; $9..$28 the row; $29 steps, $30 those that are events, $31 note;
--- $32 receipts.
+-- $8 seconds of the lease; $9..$30 the row; $31 steps, $32 those that are events, $33 note;
+-- $34 receipts; $35 the outcome that the last step decides, or NULL, $36 the job for it.
 -- release_wanted outlives the release until the next claim: it tells here whether one waits.
 -- Without release next_part_number never falls, however late a statement arrives.
 WITH changed AS (
@@ -114,27 +156,31 @@ WITH changed AS (
         error_message = $25,
         freed_at = $26,
         expires_at = $27,
-        digests = $28
+        digests = $28,
+        completed_at = $29,
+        content_type = $30
     WHERE id = $1 AND lease_epoch = $2 AND lease_holder = $3
       AND committed_bytes + tail_length = $4 AND state = $5 AND committed_bytes = $6
     RETURNING seq, id, state, state_on, release_wanted
 ), history AS (
     INSERT INTO status_history (upload_seq, state, state_on, note)
-    SELECT seq, step, changed.state_on, CASE WHEN step = changed.state THEN $31 END
-    FROM changed, unnest(string_to_array($29, ',')) WITH ORDINALITY AS steps (step, position)
+    SELECT seq, step, changed.state_on, CASE WHEN step = changed.state THEN $33 END
+    FROM changed, unnest(string_to_array($31, ',')) WITH ORDINALITY AS steps (step, position)
     ORDER BY position
 ), noted AS (
     INSERT INTO status_history (upload_seq, state, state_on, note)
-    SELECT seq, state, clock_timestamp(), $31
-    FROM changed WHERE $31::text IS NOT NULL AND $29::text = ''
+    SELECT seq, state, clock_timestamp(), $33
+    FROM changed WHERE $33::text IS NOT NULL AND $31::text = ''
 ), events AS (
-    INSERT INTO outbox (upload_id, kind, created_at)
-    SELECT id, event, changed.state_on
-    FROM changed, unnest(string_to_array($30, ',')) WITH ORDINALITY AS events (event, position)
+    INSERT INTO outbox (upload_id, kind, created_at, due_at, outcome, job)
+    SELECT id, event, changed.state_on, clock_timestamp(),
+        CASE WHEN event = changed.state THEN $35::text END,
+        CASE WHEN event = changed.state THEN $36::text END
+    FROM changed, unnest(string_to_array($32, ',')) WITH ORDINALITY AS events (event, position)
     ORDER BY position
 ), receipts AS (
     INSERT INTO upload_parts (upload_seq, number, start, size, crc64, etag)
-    SELECT seq, part.* FROM changed, json_to_recordset($32::text::json)
+    SELECT seq, part.* FROM changed, json_to_recordset($34::text::json)
         AS part (number integer, start bigint, size bigint, crc64 bigint, etag text)
 )
 SELECT CASE WHEN $7 AND release_wanted THEN pg_notify('tus_freed', id || ' ' || $3) END
@@ -224,7 +270,8 @@ WITH left_over AS (
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size, lease_epoch
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete, lease_epoch
 FROM claimed ORDER BY seq
 
 -- name: list_uploads
@@ -232,7 +279,8 @@ FROM claimed ORDER BY seq
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads
 WHERE ($1::text IS NULL OR state = ANY (string_to_array($1, ',')))
   AND ($2::text IS NULL OR seq < (SELECT seq FROM uploads WHERE id = $2))
@@ -242,14 +290,16 @@ ORDER BY seq DESC LIMIT $3
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads WHERE id = ANY (string_to_array($1, ','))
 
 -- name: find_partials
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM upload_members JOIN uploads ON seq = partial_seq
 WHERE final_seq = (SELECT seq FROM uploads WHERE id = $1) ORDER BY position
 
@@ -260,7 +310,8 @@ WHERE final_seq = (SELECT seq FROM uploads WHERE id = $1) ORDER BY position
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads
 WHERE (state IN ('initiated', 'receiving') OR (state = 'verified' AND concat = 'partial'))
   AND expires_at <= now() + make_interval(secs => $3)
@@ -279,7 +330,8 @@ ORDER BY expires_at, seq LIMIT $1
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads
 WHERE state IN ('verified', 'accepted', 'rejected') AND concat IS DISTINCT FROM 'partial'
   AND state_on < now() - make_interval(secs => $3)
@@ -373,12 +425,181 @@ RETURNING true
 SELECT number, start, size, crc64, etag FROM upload_parts
 WHERE upload_seq = (SELECT seq FROM uploads WHERE id = $1) ORDER BY start
 
+-- name: record_parts
+-- $1 id, $2 parts as JSON, $3 a later time at which it expires, or NULL, $4 whether the first byte is
+-- an event. The row is locked first, then those of the parts: each is then what the last one to
+-- change it has left, not what the snapshot shows.
+WITH found AS (
+    SELECT seq, state AS was FROM uploads
+    WHERE id = $1 AND state IN ('initiated', 'receiving') AND protocol IN ('single', 'multipart')
+    FOR NO KEY UPDATE
+), told AS (
+    SELECT seq, part.number, part.crc64, part.etag
+    FROM found, json_to_recordset($2::text::json) AS part (number integer, crc64 bigint, etag text)
+), held AS (
+    SELECT upload_seq, upload_parts.number, size, upload_parts.etag AS had, told.crc64, told.etag
+    FROM upload_parts JOIN told ON upload_seq = told.seq AND upload_parts.number = told.number
+    FOR NO KEY UPDATE OF upload_parts
+), written AS (
+    UPDATE upload_parts SET crc64 = held.crc64, etag = held.etag
+    FROM held
+    WHERE upload_parts.upload_seq = held.upload_seq AND upload_parts.number = held.number
+), moved AS (
+    SELECT coalesce(sum(CASE WHEN etag IS NULL THEN 0 ELSE size END
+                        - CASE WHEN had IS NULL THEN 0 ELSE size END), 0) AS bytes,
+        coalesce(bool_or(etag IS NOT NULL), false) AS begins
+    FROM held
+), changed AS (
+    UPDATE uploads SET
+        committed_bytes = committed_bytes + moved.bytes,
+        expires_at = CASE WHEN expires_at < $3 THEN $3 ELSE expires_at END,
+        state = CASE WHEN moved.begins THEN 'receiving' ELSE state END,
+        state_on = CASE WHEN moved.begins AND was = 'initiated' THEN clock_timestamp()
+            ELSE state_on END
+    FROM found, moved WHERE uploads.seq = found.seq
+    RETURNING uploads.*, was
+), history AS (
+    INSERT INTO status_history (upload_seq, state, state_on)
+    SELECT seq, state, state_on FROM changed WHERE state <> was
+), news AS (
+    INSERT INTO outbox (upload_id, kind, created_at)
+    SELECT id, state, state_on FROM changed WHERE state <> was AND $4::boolean
+)
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM changed
+
+-- name: find_by_file_id
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM uploads
+WHERE file_id = $1 AND ($2::text IS NULL OR seq < (SELECT seq FROM uploads WHERE id = $2))
+ORDER BY seq DESC LIMIT $3
+
+-- name: find_active
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM uploads
+WHERE file_id = $1 AND state IN ('initiated', 'receiving', 'completed', 'verified', 'accepted')
+
+-- name: find_requested
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM uploads WHERE request_key = $1
+
+-- name: find_auto_complete
+-- The conditions are those of the index uploads_auto_complete.
+SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM uploads
+WHERE state IN ('initiated', 'receiving') AND auto_complete
+  AND protocol IN ('single', 'multipart')
+  AND seq > coalesce((SELECT seq FROM uploads WHERE id = $2), 0)
+ORDER BY seq LIMIT $1
+
+-- name: histories
+-- $1 ids.
+SELECT uploads.id, status_history.state, status_history.state_on, note
+FROM status_history JOIN uploads ON upload_seq = seq
+WHERE uploads.id = ANY (string_to_array($1, ',')) ORDER BY status_history.id DESC
+
 -- name: history
 SELECT state, state_on, note FROM status_history
 WHERE upload_seq = (SELECT seq FROM uploads WHERE id = $1) ORDER BY id DESC
 
 -- name: pending_events
-SELECT upload_id, kind, created_at FROM outbox WHERE delivered_at IS NULL ORDER BY id LIMIT $1
+SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
+    given_up_at
+FROM outbox WHERE delivered_at IS NULL AND given_up_at IS NULL ORDER BY id LIMIT $1
+
+-- name: list_events
+-- $1 kind, $2 limit, $3 id to begin below, or NULL, $4 upload, or NULL.
+SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
+    given_up_at
+FROM outbox
+WHERE CASE $1 WHEN 'delivered' THEN delivered_at IS NOT NULL
+        WHEN 'dead' THEN given_up_at IS NOT NULL
+        ELSE delivered_at IS NULL AND given_up_at IS NULL END
+  AND ($3::bigint IS NULL OR id < $3) AND ($4::text IS NULL OR upload_id = $4)
+ORDER BY id DESC LIMIT $2
+
+-- name: find_event
+SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
+    given_up_at
+FROM outbox WHERE id = $1
+
+-- name: claim_events
+-- $1 limit, $2 seconds. What others are looking at just now is skipped, not waited for; the
+-- events of an upload come one after the other.
+WITH due AS (
+    SELECT id FROM outbox
+    WHERE delivered_at IS NULL AND given_up_at IS NULL
+      AND due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())
+      AND NOT EXISTS (
+          SELECT FROM outbox AS earlier
+          WHERE earlier.upload_id = outbox.upload_id AND earlier.id < outbox.id
+            AND earlier.delivered_at IS NULL AND earlier.given_up_at IS NULL)
+    ORDER BY id LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE outbox SET
+        attempts = attempts + 1, claimed_until = now() + make_interval(secs => $2)
+    FROM due WHERE outbox.id = due.id
+    RETURNING outbox.*
+)
+SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
+    given_up_at
+FROM claimed ORDER BY id
+
+-- name: settle_events
+-- $1 JSON: how attempts went. One that was claimed again since has more attempts.
+WITH told AS (
+    SELECT * FROM json_to_recordset($1::text::json)
+        AS one (id bigint, attempts integer, done text, error text, retry_in_s float8)
+)
+UPDATE outbox SET
+    done = told.done,
+    error = told.error,
+    claimed_until = NULL,
+    delivered_at = CASE WHEN told.error IS NULL THEN clock_timestamp() END,
+    given_up_at = CASE WHEN told.error IS NOT NULL AND told.retry_in_s IS NULL
+        THEN clock_timestamp() END,
+    due_at = CASE WHEN told.retry_in_s IS NULL THEN due_at
+        ELSE clock_timestamp() + make_interval(secs => told.retry_in_s) END
+FROM told
+WHERE outbox.id = told.id AND outbox.attempts = told.attempts
+  AND delivered_at IS NULL AND given_up_at IS NULL
+
+-- name: retry_event
+UPDATE outbox SET given_up_at = NULL, attempts = 0, due_at = now(), claimed_until = NULL
+WHERE id = $1 AND given_up_at IS NOT NULL
+RETURNING true
+
+-- name: purge_events
+WITH old AS (
+    SELECT id FROM outbox
+    WHERE delivered_at < now() - make_interval(secs => $2)
+    ORDER BY delivered_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM outbox USING old WHERE outbox.id = old.id RETURNING outbox.id
+)
+SELECT count(*) FROM gone
 
 -- name: retire_label
 -- A label is free when its node has stopped, or has not been heard of for $3 seconds.

@@ -8,7 +8,7 @@ from typing import Self
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Upload
-from tus_server.ports import Event, NodeSeen, StatusChange
+from tus_server.ports import Event, Letters, NodeSeen, StatusChange
 from tus_server.state.postgres import rows
 from tus_server.state.postgres.options import PostgresOptions
 from tus_server.state.postgres.pool import Pool
@@ -57,11 +57,47 @@ class Reads:
 
     async def history(self, upload_id: UploadId) -> list[StatusChange]:
         found = await self._pool.fetch(SQL["history"], upload_id, repeatable=True)
-        return [rows.change(row) for row in found]
+        return [rows.change(tuple(row)) for row in found]
+
+    async def histories(self, upload_ids: Sequence[UploadId]) -> dict[UploadId, list[StatusChange]]:
+        found = await self._pool.fetch(SQL["histories"], ",".join(upload_ids), repeatable=True)
+        histories: dict[UploadId, list[StatusChange]] = {}
+        for upload_id, *change in found:
+            histories.setdefault(UploadId(upload_id), []).append(rows.change(change))
+        return histories
+
+    async def find_by_file_id(
+        self, file_id: str, limit: int, before: UploadId | None = None
+    ) -> list[Upload]:
+        return await self._uploads("find_by_file_id", rows.stored_text(file_id), before, limit)
+
+    async def find_active(self, file_id: str) -> Upload | None:
+        found = await self._uploads("find_active", rows.stored_text(file_id))
+        return found[0] if found else None
+
+    async def find_requested(self, request_key: str) -> Upload | None:
+        found = await self._uploads("find_requested", request_key)
+        return found[0] if found else None
+
+    async def find_auto_complete(self, limit: int, after: UploadId | None = None) -> list[Upload]:
+        return await self._uploads("find_auto_complete", limit, after)
 
     async def pending_events(self, limit: int) -> list[Event]:
-        found = await self._pool.fetch(SQL["pending_events"], limit, repeatable=True)
-        return [rows.event(row) for row in found]
+        return await self._events("pending_events", limit)
+
+    async def list_events(
+        self,
+        kind: Letters,
+        limit: int,
+        before: int | None = None,
+        *,
+        upload_id: UploadId | None = None,
+    ) -> list[Event]:
+        return await self._events("list_events", kind, limit, before, upload_id)
+
+    async def find_event(self, event_id: int) -> Event | None:
+        found = await self._events("find_event", event_id)
+        return found[0] if found else None
 
     async def find_node(self, node_id: str) -> NodeSeen | None:
         found = await self._pool.fetch(SQL["find_node"], node_id, repeatable=True)
@@ -74,6 +110,10 @@ class Reads:
     async def _uploads(self, query: str, *values: object) -> list[Upload]:
         found = await self._pool.fetch(SQL[query], *values, repeatable=True)
         return [rows.upload(row) for row in found]
+
+    async def _events(self, query: str, *values: object) -> list[Event]:
+        found = await self._pool.fetch(SQL[query], *values, repeatable=True)
+        return [rows.event(row) for row in found]
 
 
 class PostgresReader(Reads):

@@ -7,15 +7,22 @@ from typing import Any
 from asyncpg import Record
 
 from tus_server.core.ids import UploadId
+from tus_server.core.jobs import Outcome
 from tus_server.core.states import EVENTS, UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
-from tus_server.ports import Event, Node, NodeSeen, StatusChange
-from tus_server.state.crc64 import signed, unsigned
+from tus_server.ports import Attempt, Event, Node, NodeSeen, StatusChange
+from tus_server.state.crc64 import signed, unsigned, unsigned_if_known
 from tus_server.state.digests import parse_digests, render_digests
+from tus_server.state.instructions import (
+    parse_instructions,
+    parse_job,
+    render_instructions,
+    render_job,
+)
 from tus_server.state.queries import load_queries
 
 SQL = load_queries(__package__, "queries.sql")
-COLUMNS = 27  # of an upload, at the beginning of every row that has one
+COLUMNS = 33  # of an upload, at the beginning of every row that has one
 
 # Postgres has no text with U+0000. It is written as ESC 0, and ESC itself twice, where ESC is a
 # character that nobody uses; any other text is stored as it is.
@@ -60,6 +67,8 @@ def _mutable(upload: Upload) -> tuple[Any, ...]:
         upload.freed_at,
         upload.expires_at,
         render_digests(upload.digests),
+        upload.completed_at,
+        upload.content_type,
     )
 
 
@@ -74,22 +83,43 @@ def insert_values(upload: Upload) -> tuple[Any, ...]:
         stored_text(upload.concat),
         *_mutable(upload),
         upload.max_size,
+        stored_text(upload.file_id),
+        upload.request_key,
+        render_instructions(upload.instructions),
+        upload.auto_complete,
     )
 
 
 def commit_values(
-    after: Upload, steps: tuple[UploadState, ...], parts: Sequence[Part], note: str | None
+    before: Upload,
+    after: Upload,
+    steps: tuple[UploadState, ...],
+    parts: Sequence[Part],
+    note: str | None,
+    *,
+    early: frozenset[UploadState],
 ) -> tuple[Any, ...]:
-    """Give what commit takes of the row, and of what is written with it."""
+    """Give what commit takes of the row, and of what is written with it.
+
+    early: states that are events beside those of states.EVENTS.
+    """
     # tus 1.0.0, Concatenation: a partial upload is no event (T100).
-    events = () if after.is_partial else EVENTS
+    events = frozenset[UploadState]() if after.is_partial else EVENTS | early
+    outcome, job = after.decides(before)
     return (
         *_mutable(after),
         ",".join(steps),
         ",".join(step for step in steps if step in events),
         stored_text(note),
-        json.dumps([_receipt(part) for part in parts]) if parts else "[]",
+        render_receipts(parts),
+        outcome,
+        render_job(job),
     )
+
+
+def render_receipts(parts: Sequence[Part]) -> str:
+    """Give parts as JSON."""
+    return json.dumps([_receipt(part) for part in parts]) if parts else "[]"
 
 
 def _receipt(part: Part) -> dict[str, Any]:
@@ -115,7 +145,7 @@ def upload(row: Record) -> Upload:
         state_on=row[7],
         length=row[8],
         committed_bytes=row[9],
-        crc64=unsigned(row[10]),
+        crc64=unsigned_if_known(row[10]),
         next_part_number=row[11],
         object_key=row[12],
         multipart_id=row[13],
@@ -129,15 +159,21 @@ def upload(row: Record) -> Upload:
         expires_at=row[24],
         digests=parse_digests(row[25]),
         max_size=row[26],
+        file_id=plain_text(row[27]),
+        request_key=row[28],
+        instructions=parse_instructions(row[29]),
+        completed_at=row[30],
+        content_type=row[31],
+        auto_complete=row[32],
     )
 
 
 def part(row: Record) -> Part:
     """Give a receipt."""
-    return Part(row[0], row[1], row[2], unsigned(row[3]), row[4])
+    return Part(row[0], row[1], row[2], unsigned_if_known(row[3]), row[4])
 
 
-def change(row: Record) -> StatusChange:
+def change(row: Sequence[Any]) -> StatusChange:
     """Give a row of the history."""
     return StatusChange(UploadState(row[0]), row[1], plain_text(row[2]))
 
@@ -149,4 +185,33 @@ def node(row: Record) -> NodeSeen:
 
 def event(row: Record) -> Event:
     """Give a row of the outbox."""
-    return Event(UploadId(row[0]), UploadState(row[1]), row[2])
+    return Event(
+        upload_id=UploadId(row[0]),
+        kind=UploadState(row[1]),
+        at=row[2],
+        id=row[3],
+        outcome=None if row[4] is None else Outcome(row[4]),
+        job=parse_job(row[5]),
+        attempts=row[6],
+        done=frozenset(json.loads(row[7])),
+        error=plain_text(row[8]),
+        due_at=row[9],
+        delivered_at=row[10],
+        given_up_at=row[11],
+    )
+
+
+def render_attempts(attempts: Sequence[Attempt]) -> str:
+    """Give how attempts went as JSON."""
+    return json.dumps(
+        [
+            {
+                "id": one.event.id,
+                "attempts": one.event.attempts,
+                "done": json.dumps(sorted(one.done)),
+                "error": stored_text(one.error),
+                "retry_in_s": one.retry_in_s,
+            }
+            for one in attempts
+        ]
+    )

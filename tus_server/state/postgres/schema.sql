@@ -10,7 +10,7 @@ CREATE TABLE schema_version (
 CREATE TABLE uploads (
     seq              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id               text COLLATE "C" NOT NULL UNIQUE,
-    protocol         text NOT NULL CHECK (protocol IN ('tus', 'rufh')),
+    protocol         text NOT NULL CHECK (protocol IN ('tus', 'rufh', 'single', 'multipart')),
     state            text NOT NULL CHECK (state IN (
                          'initiated', 'receiving', 'completed', 'verified', 'accepted', 'rejected',
                          'deleted', 'error', 'canceled', 'expired')),
@@ -20,8 +20,9 @@ CREATE TABLE uploads (
     metadata         text,
     length           bigint CHECK (length >= 0),
     committed_bytes  bigint NOT NULL CHECK (committed_bytes >= 0),
-    -- CRC-64/NVME of the committed bytes as a signed integer, as in every column of this kind.
-    crc64            bigint NOT NULL,
+    -- CRC-64/NVME of the committed bytes as a signed integer, as in every column of this kind. NULL
+    -- where nobody tells it, of a direct upload.
+    crc64            bigint,
     next_part_number integer NOT NULL CHECK (next_part_number >= 1),
     object_key       text,
     multipart_id     text,
@@ -54,6 +55,18 @@ CREATE TABLE uploads (
     -- JSON: base64 or null, by algorithm.
     digests          text NOT NULL DEFAULT '{}',
     max_size         bigint CHECK (max_size > 0),
+    file_id          text,
+    request_key      text,
+    -- JSON, NULL for an upload without any: see core.jobs.Instructions.
+    instructions     text,
+    -- When the outcome was decided, and its job enqueued.
+    completed_at     timestamptz,
+    content_type     text,
+    auto_complete    boolean NOT NULL DEFAULT false,
+    CONSTRAINT uploads_crc64_told CHECK (crc64 IS NOT NULL OR protocol IN ('single', 'multipart')),
+    CONSTRAINT uploads_direct_planned CHECK (
+        protocol NOT IN ('single', 'multipart')
+        OR (part_size IS NOT NULL AND length IS NOT NULL AND tail_length = 0)),
     CHECK (committed_bytes + tail_length <= length),
     CHECK ((tail_length > 0) = (tail_generation IS NOT NULL)),
     CHECK ((tail_length > 0) = (tail_crc64 IS NOT NULL)),
@@ -79,6 +92,15 @@ CREATE INDEX uploads_ended ON uploads (state_on, seq) WHERE freed_at IS NOT NULL
 CREATE INDEX uploads_awaiting ON uploads (seq) WHERE state = 'initiated' AND concat <> 'partial';
 CREATE INDEX uploads_by_tail ON uploads (tail_node) WHERE tail_node IS NOT NULL;
 
+-- The promise of one active upload of a file, and of one for each Idempotency-Key.
+CREATE UNIQUE INDEX uploads_active ON uploads (file_id)
+    WHERE file_id IS NOT NULL
+        AND state IN ('initiated', 'receiving', 'completed', 'verified', 'accepted');
+CREATE INDEX uploads_by_file ON uploads (file_id, seq) WHERE file_id IS NOT NULL;
+CREATE UNIQUE INDEX uploads_requested ON uploads (request_key) WHERE request_key IS NOT NULL;
+CREATE INDEX uploads_auto_complete ON uploads (seq)
+    WHERE state IN ('initiated', 'receiving') AND auto_complete;
+
 -- What final uploads consist of, in order. Of one that is finished the partials may go.
 CREATE TABLE upload_members (
     final_seq   bigint NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
@@ -88,12 +110,13 @@ CREATE TABLE upload_members (
 );
 CREATE INDEX upload_members_by_partial ON upload_members (partial_seq);
 
+-- Receipts; of a direct upload all planned parts, an etag where one has arrived.
 CREATE TABLE upload_parts (
     upload_seq bigint NOT NULL REFERENCES uploads (seq) ON DELETE CASCADE,
     number     integer NOT NULL CHECK (number >= 1),
     start      bigint NOT NULL CHECK (start >= 0),
     size       bigint NOT NULL CHECK (size >= 0),
-    crc64      bigint NOT NULL,
+    crc64      bigint,
     etag       text,
     PRIMARY KEY (upload_seq, number)
 );
@@ -113,9 +136,26 @@ CREATE TABLE outbox (
     upload_id    text COLLATE "C" NOT NULL,
     kind         text NOT NULL,
     created_at   timestamptz NOT NULL,
-    delivered_at timestamptz
+    delivered_at timestamptz,
+    outcome      text CHECK (outcome IN ('success', 'failure')),
+    -- JSON, NULL: the server's default.
+    job          text,
+    attempts     integer NOT NULL DEFAULT 0,
+    due_at       timestamptz NOT NULL DEFAULT now(),
+    claimed_until timestamptz,
+    -- JSON: the targets that have it.
+    done         text NOT NULL DEFAULT '[]',
+    error        text,
+    given_up_at  timestamptz,
+    CONSTRAINT outbox_ended_once CHECK (delivered_at IS NULL OR given_up_at IS NULL)
 );
-CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL;
+CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX outbox_pending_of ON outbox (upload_id, id)
+    WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX outbox_dead ON outbox (id) WHERE given_up_at IS NOT NULL;
+CREATE INDEX outbox_delivered ON outbox (delivered_at) WHERE delivered_at IS NOT NULL;
+-- Exactly one outcome, once.
+CREATE UNIQUE INDEX outbox_outcome ON outbox (upload_id) WHERE outcome IS NOT NULL;
 
 -- Data directories and their labels. One that lost its label to another is retired: it keeps the
 -- label it had, so that messages about its tails can still name it.

@@ -5,13 +5,14 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import datetime
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
 import asyncpg
 
-from tus_server.core.errors import LeaseLost, StateUnavailable
+from tus_server.core.errors import FileIdTaken, LeaseLost, RequestKeyTaken, StateUnavailable
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Upload
@@ -22,6 +23,7 @@ from tus_server.state.postgres.leases import Leases
 from tus_server.state.postgres.listener import Listener
 from tus_server.state.postgres.nodes import register
 from tus_server.state.postgres.options import PostgresOptions
+from tus_server.state.postgres.outbox import Outbox
 from tus_server.state.postgres.pool import Pool
 from tus_server.state.postgres.rows import COLUMNS, SQL
 from tus_server.state.postgres.start import open_checked
@@ -31,7 +33,7 @@ STOP_WAIT_S = 2.0  # for saying goodbye
 BACKOFF_S = (0.05, 2.0)  # between two attempts of a commit: at first, at most
 
 
-class PostgresState(Leases, Upkeep):
+class PostgresState(Leases, Upkeep, Outbox):
     """See ports.StateStore. Use as an async context manager on the loop that serves.
 
     process: the name of this process among all of its node, lower-case hex; no other process
@@ -47,10 +49,15 @@ class PostgresState(Leases, Upkeep):
         process: str,
         has_ended: Callable[[str], bool],
         registers: bool = True,
+        early_events: frozenset[UploadState] = frozenset(),
     ) -> None:
-        """registers: False for a command beside the servers, which may not know the node's name."""
+        """registers: False for a command beside the servers, which may not know the node's name.
+
+        early_events: of states.EARLY_EVENTS, those that somebody wants to hear of.
+        """
         super().__init__(options, node=node, process=process, has_ended=has_ended)
         self._registers = registers
+        self._early = early_events
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -95,21 +102,55 @@ class PostgresState(Leases, Upkeep):
     ) -> Lease | None:
         row = replace(upload, next_part_number=upload.next_part_number + numbers)
         lease = (1, self._holder, self._options.lease_s) if claim else (0, None, None)
-        values = (*rows.insert_values(row), *lease)
+        is_news = upload.state in self._early and not upload.is_partial
+        values = (*rows.insert_values(row), *lease, is_news)
         try:
             if partials:
                 values = (*values, ",".join(partials))
                 await self._pool.fetch(SQL["create_final"], *values, repeatable=True)
             else:
-                await self._pool.fetch(SQL["create_upload"], *values, repeatable=True)
-        except asyncpg.UniqueViolationError:
+                query = SQL["create_direct" if upload.is_direct else "create_upload"]
+                await self._pool.fetch(query, *values, repeatable=True)
+        except asyncpg.UniqueViolationError as exc:
             # A first attempt may have taken effect, and its answer been lost.
             found = await self.find_upload(upload.id)
-            is_ours = found is not None and found.created_at == row.created_at
+            if found is None:
+                raise await self._taken(upload, exc) from exc
             # Without a lease others may have gone on with it meanwhile: a final upload is joined.
-            if not is_ours or (claim and found != row):
+            if found.created_at != row.created_at or (claim and found != row):
                 raise
         return self._remember(row, 1, numbers) if claim else None
+
+    async def _taken(self, upload: Upload, cause: Exception) -> Exception:
+        """Give the error for what a unique index has refused; `cause` itself for a defect."""
+        if upload.request_key is not None:
+            first = await self.find_requested(upload.request_key)
+            if first is not None:
+                return RequestKeyTaken(upload=first.id)
+        if upload.file_id is not None:
+            first = await self.find_active(upload.file_id)
+            if first is not None:
+                return FileIdTaken(
+                    f"Upload {first.id} of this file_id is {first.state}.",
+                    upload=first.id,
+                    state=first.state,
+                )
+            # It has ended in between.
+            return StateUnavailable("Another upload of this file_id has just ended: try again.")
+        return cause
+
+    async def record_parts(
+        self, upload_id: UploadId, parts: Sequence[Part], *, expires_at: datetime | None = None
+    ) -> Upload | None:
+        found = await self._pool.fetch(
+            SQL["record_parts"],
+            upload_id,
+            rows.render_receipts(parts),
+            expires_at,
+            UploadState.RECEIVING in self._early,
+            repeatable=True,
+        )
+        return rows.upload(found[0]) if found else None
 
     async def commit(
         self,
@@ -131,7 +172,7 @@ class PostgresState(Leases, Upkeep):
             before.committed_bytes,
             release,
             self._options.lease_s,
-            *rows.commit_values(after, steps, parts, note),
+            *rows.commit_values(before, after, steps, parts, note, early=self._early),
         )
         try:
             await self._commit(lease, values, after, release=release)

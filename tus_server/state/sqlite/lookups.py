@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Container, Sequence
+from typing import Any
 
 from tus_server.core.ids import UploadId
+from tus_server.core.jobs import Outcome
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Upload
-from tus_server.ports import Event, StatusChange
+from tus_server.ports import Event, Letters, StatusChange
+from tus_server.state.instructions import parse_job
 from tus_server.state.sqlite import rows
 from tus_server.state.sqlite.rows import Connection
 
@@ -51,10 +54,73 @@ def history(db: Connection, upload_id: UploadId) -> list[StatusChange]:
     return [StatusChange(UploadState(state), rows.moment(at), note) for state, at, note in found]
 
 
+def histories(db: Connection, upload_ids: Sequence[UploadId]) -> dict[UploadId, list[StatusChange]]:
+    """Give the status changes of each, newest first."""
+    found: dict[UploadId, list[StatusChange]] = {}
+    for upload_id, state, at, note in db.execute(
+        rows.SQL["histories"], (json.dumps(list(upload_ids)),)
+    ):
+        change = StatusChange(UploadState(state), rows.moment(at), note)
+        found.setdefault(UploadId(upload_id), []).append(change)
+    return found
+
+
 def pending_events(db: Connection, limit: int) -> list[Event]:
     """Give undelivered events, oldest first."""
-    found = db.execute(rows.SQL["pending_events"], (limit,))
-    return [Event(UploadId(i), UploadState(kind), rows.moment(at)) for i, kind, at in found]
+    return [event(row) for row in db.execute(rows.SQL["pending_events"], (limit,))]
+
+
+def list_events(
+    db: Connection, kind: Letters, limit: int, before: int | None, upload_id: UploadId | None
+) -> list[Event]:
+    """Give events of a kind, newest first."""
+    values = {"kind": kind, "limit": limit, "before": before, "upload_id": upload_id}
+    return [event(row) for row in db.execute(rows.SQL["list_events"], values)]
+
+
+def find_event(db: Connection, event_id: int) -> Event | None:
+    """Give one event."""
+    row = db.execute(rows.SQL["find_event"], (event_id,)).fetchone()
+    return None if row is None else event(row)
+
+
+def event(row: tuple[Any, ...]) -> Event:
+    """Give a row of the outbox."""
+    due_at, delivered_at, given_up_at = (
+        None if moment is None else rows.moment(moment) for moment in row[9:12]
+    )
+    return Event(
+        upload_id=UploadId(row[0]),
+        kind=UploadState(row[1]),
+        at=rows.moment(row[2]),
+        id=row[3],
+        outcome=None if row[4] is None else Outcome(row[4]),
+        job=parse_job(row[5]),
+        attempts=row[6],
+        done=frozenset(json.loads(row[7])),
+        error=row[8],
+        due_at=due_at,
+        delivered_at=delivered_at,
+        given_up_at=given_up_at,
+    )
+
+
+def by_file_id(db: Connection, file_id: str, limit: int, before: UploadId | None) -> list[Upload]:
+    """Give uploads of a file_id, newest first."""
+    values = {"file_id": file_id, "limit": limit, "before": before}
+    return [rows.upload(row) for row in db.execute(rows.SQL["find_by_file_id"], values)]
+
+
+def one(db: Connection, query: str, value: str) -> Upload | None:
+    """Give the only row that a query of one value can have."""
+    row = db.execute(rows.SQL[query], (value,)).fetchone()
+    return None if row is None else rows.upload(row)
+
+
+def auto_complete(db: Connection, limit: int, after: UploadId | None) -> list[Upload]:
+    """Give unfinished direct uploads that are to complete by themselves."""
+    values = {"limit": limit, "after": after}
+    return [rows.upload(row) for row in db.execute(rows.SQL["find_auto_complete"], values)]
 
 
 def find_all(db: Connection, upload_ids: Sequence[UploadId]) -> dict[UploadId, Upload]:

@@ -3,22 +3,24 @@ INSERT INTO uploads (
     id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size, held
+    expires_at, digests, completed_at, content_type, max_size, file_id, request_key, instructions,
+    auto_complete, held
 ) VALUES (
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+    ?
 )
 
 -- name: update_upload
 -- Guarded by the offset and the state the writer started from: a lost race changes no row (P3).
 -- Only the end of the lease takes part numbers back.
--- id, protocol, concat, created_at, owner, metadata and max_size never change.
+-- What is not named here never changes.
 UPDATE uploads SET
     state = ?, state_on = ?, length = ?, committed_bytes = ?, crc64 = ?,
     next_part_number = max(iif(?, 0, next_part_number), ?),
     object_key = ?, multipart_id = ?, part_size = ?,
     tail_length = ?, tail_crc64 = ?, tail_node = ?, tail_generation = ?, generation = ?,
     unclean = ?, error_code = ?, error_message = ?, freed_at = ?, expires_at = ?, digests = ?,
-    held = ?, steps = ?
+    completed_at = ?, content_type = ?, held = ?, steps = ?
 WHERE id = ? AND committed_bytes + tail_length = ? AND state = ?
 
 -- name: mark_claimed
@@ -54,7 +56,8 @@ INSERT INTO upload_members (final_seq, position, partial_seq) VALUES (
 SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads WHERE id = ?
 
 -- name: list_uploads
@@ -62,7 +65,8 @@ FROM uploads WHERE id = ?
 SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads
 WHERE (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
   AND (:before IS NULL OR seq < (SELECT seq FROM uploads WHERE id = :before))
@@ -73,14 +77,16 @@ ORDER BY seq DESC LIMIT :limit
 SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: find_partials
 SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM upload_members JOIN uploads ON seq = partial_seq
 WHERE final_seq = (SELECT seq FROM uploads WHERE id = ?) ORDER BY position
 
@@ -90,7 +96,8 @@ WHERE final_seq = (SELECT seq FROM uploads WHERE id = ?) ORDER BY position
 SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads
 WHERE (state = 'initiated' OR state = 'receiving' OR (state = 'verified' AND concat = 'partial'))
   AND expires_at <= :now
@@ -108,7 +115,8 @@ ORDER BY expires_at, seq LIMIT :limit
 SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads
 WHERE (state = 'verified' OR state = 'accepted' OR state = 'rejected')
   AND concat IS NOT 'partial'
@@ -179,7 +187,8 @@ SELECT number, start, size, crc64, etag FROM upload_parts WHERE upload_id = ? OR
 SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads
 WHERE (held = 1 OR unclean = 1
        OR (freed_at IS NULL AND NOT (state = 'verified' OR state = 'accepted'
@@ -193,7 +202,8 @@ ORDER BY seq
 SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
     tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
-    expires_at, digests, max_size
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
 FROM uploads
 WHERE (held = 1 OR unclean = 1 OR state = 'completed'
        OR (freed_at IS NULL AND (state = 'deleted' OR state = 'error' OR state = 'canceled'
@@ -212,8 +222,143 @@ UPDATE run SET number = number + 1 WHERE id = 1 RETURNING number
 SELECT state, state_on, note FROM status_history
 WHERE upload_seq = (SELECT seq FROM uploads WHERE id = ?) ORDER BY id DESC
 
+-- name: insert_planned_parts
+-- The parts of a direct upload, as core.direct cuts it.
+WITH RECURSIVE planned (number, start, length, part_size) AS (
+    SELECT 1, 0, length, part_size FROM uploads WHERE id = :id
+    UNION ALL
+    SELECT number + 1, start + part_size, length, part_size FROM planned
+    WHERE start + part_size < length
+)
+INSERT INTO upload_parts (upload_id, number, start, size)
+SELECT :id, number, start, min(part_size, length - start) FROM planned
+
+-- name: stored_size
+-- numbers as a JSON array.
+SELECT coalesce(sum(size), 0) FROM upload_parts
+WHERE upload_id = :id AND etag IS NOT NULL
+  AND number IN (SELECT value FROM json_each(:numbers))
+
+-- name: record_part
+UPDATE upload_parts SET crc64 = ?, etag = ? WHERE upload_id = ? AND number = ?
+
+-- name: move_direct
+-- moved: bytes that are stored more than before, or fewer. steps: for the triggers.
+UPDATE uploads SET
+    committed_bytes = committed_bytes + :moved,
+    expires_at = CASE WHEN expires_at < :expires_at THEN :expires_at ELSE expires_at END,
+    state_on = iif(:begins AND state = 'initiated', :now, state_on),
+    steps = '["receiving"]',
+    state = iif(:begins, 'receiving', state)
+WHERE id = :id
+
+-- name: insert_early_event
+INSERT INTO outbox (upload_id, upload_seq, kind, created_at, due_at)
+SELECT id, seq, :kind, state_on, state_on FROM uploads WHERE id = :id
+
+-- name: find_by_file_id
+SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM uploads
+WHERE file_id = :file_id
+  AND (:before IS NULL OR seq < (SELECT seq FROM uploads WHERE id = :before))
+ORDER BY seq DESC LIMIT :limit
+
+-- name: find_active
+-- The condition is that of the index uploads_active.
+SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM uploads
+WHERE file_id = ?
+  AND (state = 'initiated' OR state = 'receiving' OR state = 'completed'
+       OR state = 'verified' OR state = 'accepted')
+
+-- name: find_requested
+SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM uploads WHERE request_key = ?
+
+-- name: find_auto_complete
+-- The first condition is that of the index uploads_auto_complete.
+SELECT id, protocol, concat, state, created_at, state_on, owner, metadata, length, committed_bytes,
+    crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
+    tail_node, tail_generation, generation, unclean, error_code, error_message, freed_at,
+    expires_at, digests, max_size, file_id, request_key, instructions, completed_at, content_type,
+    auto_complete
+FROM uploads
+WHERE auto_complete = 1 AND (state = 'initiated' OR state = 'receiving')
+  AND (protocol = 'single' OR protocol = 'multipart')
+  AND seq > coalesce((SELECT seq FROM uploads WHERE id = :after), 0)
+ORDER BY seq LIMIT :limit
+
+-- name: histories
+-- ids as a JSON array.
+SELECT uploads.id, status_history.state, status_history.state_on, note
+FROM status_history JOIN uploads ON upload_seq = seq
+WHERE uploads.id IN (SELECT value FROM json_each(?)) ORDER BY status_history.id DESC
+
 -- name: pending_events
-SELECT upload_id, kind, created_at FROM outbox WHERE delivered_at IS NULL ORDER BY id LIMIT ?
+SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
+    given_up_at
+FROM outbox WHERE delivered_at IS NULL AND given_up_at IS NULL ORDER BY id LIMIT ?
+
+-- name: list_events
+SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
+    given_up_at
+FROM outbox
+WHERE CASE :kind WHEN 'delivered' THEN delivered_at IS NOT NULL
+        WHEN 'dead' THEN given_up_at IS NOT NULL
+        ELSE delivered_at IS NULL AND given_up_at IS NULL END
+  AND (:before IS NULL OR id < :before) AND (:upload_id IS NULL OR upload_id = :upload_id)
+ORDER BY id DESC LIMIT :limit
+
+-- name: find_event
+SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
+    given_up_at
+FROM outbox WHERE id = ?
+
+-- name: claim_events
+-- The events of an upload come one after the other.
+UPDATE outbox SET attempts = attempts + 1, claimed_until = :until
+WHERE id IN (
+    SELECT due.id FROM outbox AS due
+    WHERE due.delivered_at IS NULL AND due.given_up_at IS NULL
+      AND due.due_at <= :now AND due.claimed_until <= :now
+      AND NOT EXISTS (
+          SELECT 1 FROM outbox AS earlier
+          WHERE earlier.upload_seq = due.upload_seq AND earlier.id < due.id
+            AND earlier.delivered_at IS NULL AND earlier.given_up_at IS NULL)
+    ORDER BY due.id LIMIT :limit)
+RETURNING upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
+    given_up_at
+
+-- name: settle_event
+-- One that was claimed again since has more attempts.
+UPDATE outbox SET
+    done = :done,
+    error = :error,
+    claimed_until = 0,
+    delivered_at = iif(:error IS NULL, :now, NULL),
+    given_up_at = iif(:error IS NOT NULL AND :due_at IS NULL, :now, NULL),
+    due_at = coalesce(:due_at, due_at)
+WHERE id = :id AND attempts = :attempts AND delivered_at IS NULL AND given_up_at IS NULL
+
+-- name: retry_event
+UPDATE outbox SET given_up_at = NULL, attempts = 0, due_at = :now, claimed_until = 0
+WHERE id = :id AND given_up_at IS NOT NULL
+
+-- name: purge_events
+DELETE FROM outbox WHERE id IN (
+    SELECT id FROM outbox WHERE delivered_at < :before ORDER BY delivered_at LIMIT :limit)
 
 -- name: probe
 -- A write that changes nothing but must reach the disk: readiness.

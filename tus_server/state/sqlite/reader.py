@@ -12,7 +12,7 @@ from tus_server.core.errors import DataDirUnusable, SchemaMismatch
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Upload
-from tus_server.ports import Event, NodeSeen, StatusChange
+from tus_server.ports import Event, Letters, NodeSeen, StatusChange
 from tus_server.state.sqlite import lookups, rows
 from tus_server.state.sqlite.schema import connect
 
@@ -62,6 +62,36 @@ class Reads:
 
     async def history(self, upload_id: UploadId) -> list[StatusChange]:
         return await self._run(lambda db: lookups.history(db, upload_id))
+
+    async def histories(self, upload_ids: Sequence[UploadId]) -> dict[UploadId, list[StatusChange]]:
+        return await self._run(lambda db: lookups.histories(db, upload_ids))
+
+    async def find_by_file_id(
+        self, file_id: str, limit: int, before: UploadId | None = None
+    ) -> list[Upload]:
+        return await self._run(lambda db: lookups.by_file_id(db, file_id, limit, before))
+
+    async def find_active(self, file_id: str) -> Upload | None:
+        return await self._run(lambda db: lookups.one(db, "find_active", file_id))
+
+    async def find_requested(self, request_key: str) -> Upload | None:
+        return await self._run(lambda db: lookups.one(db, "find_requested", request_key))
+
+    async def find_auto_complete(self, limit: int, after: UploadId | None = None) -> list[Upload]:
+        return await self._run(lambda db: lookups.auto_complete(db, limit, after))
+
+    async def list_events(
+        self,
+        kind: Letters,
+        limit: int,
+        before: int | None = None,
+        *,
+        upload_id: UploadId | None = None,
+    ) -> list[Event]:
+        return await self._run(lambda db: lookups.list_events(db, kind, limit, before, upload_id))
+
+    async def find_event(self, event_id: int) -> Event | None:
+        return await self._run(lambda db: lookups.find_event(db, event_id))
 
     async def pending_events(self, limit: int) -> list[Event]:
         return await self._run(lambda db: lookups.pending_events(db, limit))

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from tus_server.core.errors import LeaseLost
+from tus_server.core.errors import FileIdTaken, LeaseLost, RequestKeyTaken
 from tus_server.core.ids import UploadId
-from tus_server.core.states import UploadState
+from tus_server.core.states import UNFINISHED, UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
-from tus_server.state.crc64 import signed, unsigned
+from tus_server.state.crc64 import signed, unsigned, unsigned_if_known
 from tus_server.state.digests import parse_digests, render_digests
+from tus_server.state.instructions import parse_instructions, render_instructions
 from tus_server.state.outcome import has_become
 from tus_server.state.queries import load_queries
 
@@ -35,7 +36,8 @@ class Change(NamedTuple):
     """A commit, as the thread that writes it needs it.
 
     release: the lease ends. held: it goes on, and has set part numbers aside. may_repeat: the row
-    may be `after` already. now: microseconds since 1970.
+    may be `after` already. now: microseconds since 1970. early: of the steps, those that are events
+    beside states.EVENTS.
     """
 
     before: Upload
@@ -47,6 +49,7 @@ class Change(NamedTuple):
     held: bool
     may_repeat: bool
     now: int
+    early: tuple[UploadState, ...] = ()
 
 
 def _received(upload: Upload) -> tuple[Any, ...]:
@@ -71,6 +74,8 @@ def _kept(upload: Upload) -> tuple[Any, ...]:
         None if upload.freed_at is None else microseconds(upload.freed_at),
         None if upload.expires_at is None else microseconds(upload.expires_at),
         render_digests(upload.digests),
+        None if upload.completed_at is None else microseconds(upload.completed_at),
+        upload.content_type,
     )
 
 
@@ -86,7 +91,7 @@ def upload(row: tuple[Any, ...]) -> Upload:
         metadata=row[7],
         length=row[8],
         committed_bytes=row[9],
-        crc64=unsigned(row[10]),
+        crc64=unsigned_if_known(row[10]),
         next_part_number=row[11],
         object_key=row[12],
         multipart_id=row[13],
@@ -100,6 +105,12 @@ def upload(row: tuple[Any, ...]) -> Upload:
         expires_at=None if row[24] is None else moment(row[24]),
         digests=parse_digests(row[25]),
         max_size=row[26],
+        file_id=row[27],
+        request_key=row[28],
+        instructions=parse_instructions(row[29]),
+        completed_at=None if row[30] is None else moment(row[30]),
+        content_type=row[31],
+        auto_complete=bool(row[32]),
     )
 
 
@@ -115,9 +126,18 @@ def begin_run(db: Connection) -> tuple[int, set[UploadId]]:
 
 
 def insert(
-    db: Connection, upload: Upload, *, held: bool, partials: Sequence[UploadId] = ()
+    db: Connection,
+    upload: Upload,
+    *,
+    held: bool,
+    partials: Sequence[UploadId] = (),
+    is_news: bool = False,
 ) -> None:
-    """Insert the row, and what it consists of; a trigger adds its first history row."""
+    """Insert the row, and what it consists of; a trigger adds its first history row.
+
+    is_news: its creation is an event. Raises: FileIdTaken, RequestKeyTaken; nothing was changed.
+    """
+    _check_unique(db, upload)
     db.execute(
         SQL["insert_upload"],
         (
@@ -132,12 +152,73 @@ def insert(
             *_received(upload),
             *_kept(upload),
             upload.max_size,
+            upload.file_id,
+            upload.request_key,
+            render_instructions(upload.instructions),
+            upload.auto_complete,
             held,
         ),
     )
+    if upload.is_direct:
+        db.execute(SQL["insert_planned_parts"], {"id": upload.id})
+    if is_news:
+        db.execute(SQL["insert_early_event"], {"id": upload.id, "kind": upload.state})
     if partials:
         members = [(upload.id, position, one) for position, one in enumerate(partials, 1)]
         db.executemany(SQL["insert_member"], members)
+
+
+def _check_unique(db: Connection, upload: Upload) -> None:
+    """Raise what a unique index would refuse, with the row that it would refuse it for.
+
+    A look in the thread that alone writes, so nothing comes between it and the insert.
+    """
+    if upload.request_key is not None:
+        first = db.execute(SQL["find_requested"], (upload.request_key,)).fetchone()
+        if first is not None:
+            raise RequestKeyTaken(upload=first[0])
+    if upload.file_id is not None:
+        first = db.execute(SQL["find_active"], (upload.file_id,)).fetchone()
+        if first is not None:
+            raise FileIdTaken(
+                f"Upload {first[0]} of this file_id is {first[3]}.",
+                upload=first[0],
+                state=first[3],
+            )
+
+
+def record_parts(
+    db: Connection,
+    upload_id: UploadId,
+    parts: Sequence[Part],
+    *,
+    expires_at: int | None,
+    now: int,
+    is_news: bool,
+) -> Upload | None:
+    """Write down what has arrived of a direct upload; None: it takes no parts any more."""
+    before = find(db, upload_id)
+    if before is None or not before.is_direct or before.state not in UNFINISHED:
+        return None
+    about = {"id": upload_id, "numbers": json.dumps([part.number for part in parts])}
+    (size,) = db.execute(SQL["stored_size"], about).fetchone()
+    db.executemany(
+        SQL["record_part"],
+        [(signed(part.crc64), part.etag, upload_id, part.number) for part in parts],
+    )
+    (size_now,) = db.execute(SQL["stored_size"], about).fetchone()
+    begins = any(part.etag is not None for part in parts)
+    values = {
+        "id": upload_id,
+        "moved": size_now - size,
+        "begins": begins,
+        "expires_at": expires_at,
+        "now": now,
+    }
+    db.execute(SQL["move_direct"], values)
+    if is_news and begins and before.state is UploadState.INITIATED:
+        db.execute(SQL["insert_early_event"], {"id": upload_id, "kind": UploadState.RECEIVING})
+    return find(db, upload_id)
 
 
 def mark_claimed(db: Connection, claims: Sequence[tuple[Upload, bool]]) -> None:
@@ -188,6 +269,8 @@ def update(db: Connection, change: Change) -> None:
             SQL["insert_part"],
             [(after.id, p.number, p.start, p.size, signed(p.crc64), p.etag) for p in change.parts],
         )
+    for state in change.early:
+        db.execute(SQL["insert_early_event"], {"id": after.id, "kind": state})
     if change.note is not None:
         query = SQL["note_last_step" if change.steps else "add_note"]
         db.execute(query, {"id": after.id, "note": change.note, "at": change.now})
@@ -212,4 +295,7 @@ def find(db: Connection, upload_id: UploadId) -> Upload | None:
 def find_parts(db: Connection, upload_id: UploadId) -> list[Part]:
     """Give the receipts of an upload, by start."""
     found = db.execute(SQL["find_parts"], (upload_id,))
-    return [Part(number, start, size, unsigned(c), etag) for number, start, size, c, etag in found]
+    return [
+        Part(number, start, size, unsigned_if_known(crc), etag)
+        for number, start, size, crc, etag in found
+    ]

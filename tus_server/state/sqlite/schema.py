@@ -8,7 +8,7 @@ from tus_server.core.errors import DataDirUnusable, SchemaMismatch
 from tus_server.folders import sync_folder
 
 APPLICATION_ID = 0x74757331  # 'tus1': tells the file from any other SQLite database
-VERSION = 3  # migrations/000n.sql takes a file from n - 1 to n; schema.sql is the sum of all
+VERSION = 4  # migrations/000n.sql takes a file from n - 1 to n; schema.sql is the sum of all
 
 
 def connect(path: Path, *, durable: bool, read_only: bool = False) -> sqlite3.Connection:

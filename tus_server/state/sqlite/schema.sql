@@ -9,7 +9,8 @@
 CREATE TABLE uploads (
     seq             INTEGER PRIMARY KEY,
     id              TEXT NOT NULL UNIQUE,
-    protocol        TEXT NOT NULL CHECK (protocol = 'tus' OR protocol = 'rufh'),
+    protocol        TEXT NOT NULL CHECK (protocol = 'tus' OR protocol = 'rufh'
+                                         OR protocol = 'multipart' OR protocol = 'single'),
     state           TEXT NOT NULL CHECK (
                         state = 'verified' OR state = 'receiving' OR state = 'initiated'
                         OR state = 'completed' OR state = 'accepted' OR state = 'rejected'
@@ -22,7 +23,8 @@ CREATE TABLE uploads (
     length          INTEGER CHECK (length >= 0),
     committed_bytes INTEGER NOT NULL DEFAULT 0 CHECK (committed_bytes >= 0),
     -- CRC-64/NVME of the committed bytes as a signed 64-bit integer: SQLite has no unsigned one.
-    crc64           INTEGER NOT NULL DEFAULT 0,
+    -- NULL where nobody tells it, of a direct upload.
+    crc64           INTEGER DEFAULT 0,
     next_part_number INTEGER NOT NULL DEFAULT 1 CHECK (next_part_number >= 1),
     object_key      TEXT,
     multipart_id    TEXT,
@@ -46,6 +48,17 @@ CREATE TABLE uploads (
     -- JSON: base64 or null, by algorithm.
     digests         TEXT NOT NULL DEFAULT '{}',
     max_size        INTEGER CHECK (max_size > 0),
+    file_id         TEXT,
+    request_key     TEXT,
+    -- JSON, NULL for an upload without any: see core.jobs.Instructions.
+    instructions    TEXT,
+    -- When the outcome was decided, and its job enqueued.
+    completed_at    INTEGER,
+    content_type    TEXT,
+    auto_complete   INTEGER NOT NULL DEFAULT 0 CHECK (auto_complete = 0 OR auto_complete = 1),
+    CHECK (crc64 IS NOT NULL OR protocol = 'multipart' OR protocol = 'single'),
+    CHECK (part_size IS NOT NULL AND length IS NOT NULL AND tail_length = 0
+           OR NOT (protocol = 'multipart' OR protocol = 'single')),
     CHECK (length IS NULL OR committed_bytes + tail_length <= length),
     CHECK ((tail_length > 0) = (tail_generation IS NOT NULL)),
     CHECK ((tail_length > 0) = (tail_crc64 IS NOT NULL)),
@@ -82,12 +95,23 @@ CREATE INDEX uploads_finished ON uploads (state_on)
 CREATE INDEX uploads_ended ON uploads (state_on) WHERE freed_at IS NOT NULL AND unclean = 0;
 CREATE INDEX uploads_awaiting ON uploads (seq) WHERE concat <> 'partial' AND state = 'initiated';
 
+-- The promise of one active upload of a file, and of one for each Idempotency-Key.
+CREATE UNIQUE INDEX uploads_active ON uploads (file_id)
+    WHERE file_id IS NOT NULL
+        AND (state = 'initiated' OR state = 'receiving' OR state = 'completed'
+             OR state = 'verified' OR state = 'accepted');
+CREATE INDEX uploads_by_file ON uploads (file_id, seq) WHERE file_id IS NOT NULL;
+CREATE UNIQUE INDEX uploads_requested ON uploads (request_key) WHERE request_key IS NOT NULL;
+CREATE INDEX uploads_auto_complete ON uploads (seq)
+    WHERE auto_complete = 1 AND (state = 'initiated' OR state = 'receiving');
+
+-- Receipts; of a direct upload all planned parts, an etag where one has arrived.
 CREATE TABLE upload_parts (
     upload_id TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE,
     number    INTEGER NOT NULL CHECK (number >= 1),
     start     INTEGER NOT NULL CHECK (start >= 0),
     size      INTEGER NOT NULL CHECK (size >= 0),
-    crc64     INTEGER NOT NULL,
+    crc64     INTEGER,
     etag      TEXT,
     PRIMARY KEY (upload_id, number)
 ) WITHOUT ROWID;
@@ -119,24 +143,48 @@ END;
 CREATE TRIGGER uploads_stepped AFTER UPDATE OF steps ON uploads WHEN NEW.state <> OLD.state BEGIN
     INSERT INTO status_history (upload_seq, state, state_on)
     SELECT NEW.seq, value, NEW.state_on FROM json_each(NEW.steps) ORDER BY key;
-    -- states.EVENTS; a partial upload is no event (tus 1.0.0, Concatenation; T100).
-    INSERT INTO outbox (upload_id, kind, created_at)
-    SELECT NEW.id, value, NEW.state_on FROM json_each(NEW.steps)
+    -- states.EVENTS; a partial upload is no event (tus 1.0.0, Concatenation; T100). The last step is
+    -- the one that decides the outcome, if any does: core.jobs.outcome_of.
+    INSERT INTO outbox (upload_id, upload_seq, kind, created_at, due_at, outcome, job)
+    SELECT NEW.id, NEW.seq, value, NEW.state_on, NEW.state_on,
+        CASE WHEN value = NEW.state AND NEW.completed_at IS NOT NULL AND OLD.completed_at IS NULL
+            THEN iif(value = 'verified' OR value = 'accepted', 'success', 'failure') END,
+        CASE WHEN value = NEW.state AND NEW.completed_at IS NOT NULL AND OLD.completed_at IS NULL
+            THEN json_extract(NEW.instructions,
+                iif(value = 'verified' OR value = 'accepted', '$.success_job', '$.failure_job')) END
+    FROM json_each(NEW.steps)
     WHERE NEW.concat IS NOT 'partial'
       AND (value = 'verified' OR value = 'deleted' OR value = 'error' OR value = 'canceled'
-           OR value = 'expired')
+           OR value = 'expired' OR value = 'accepted' OR value = 'rejected')
     ORDER BY key;
 END;
 
--- Events waiting for delivery. No foreign key: an event outlives the row it speaks of.
+-- Events waiting for delivery. No foreign key: an event outlives the row it speaks of. upload_seq,
+-- for the order of the events of an upload: an index by random ids would make every write dearer.
 CREATE TABLE outbox (
     id           INTEGER PRIMARY KEY,
     upload_id    TEXT NOT NULL,
     kind         TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
-    delivered_at INTEGER
+    delivered_at INTEGER,
+    upload_seq   INTEGER NOT NULL,
+    outcome      TEXT CHECK (outcome = 'success' OR outcome = 'failure'),
+    -- JSON, NULL: the server's default.
+    job          TEXT,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    due_at       INTEGER NOT NULL,
+    claimed_until INTEGER NOT NULL DEFAULT 0,
+    -- JSON: the targets that have it.
+    done         TEXT NOT NULL DEFAULT '[]',
+    error        TEXT,
+    given_up_at  INTEGER,
+    CHECK (delivered_at IS NULL OR given_up_at IS NULL)
 );
-CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL;
+CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX outbox_pending_of ON outbox (upload_seq, id)
+    WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX outbox_dead ON outbox (id) WHERE given_up_at IS NOT NULL;
+CREATE INDEX outbox_delivered ON outbox (delivered_at) WHERE delivered_at IS NOT NULL;
 
 -- One row that readiness writes to.
 CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), written_at INTEGER NOT NULL);

@@ -24,6 +24,7 @@ from tus_server.ports import SECOND_PASS_S, Beat, Claim, Clock, Lease
 from tus_server.state.outcome import has_become
 from tus_server.state.sqlite import lookups, rows
 from tus_server.state.sqlite.leases import Leases
+from tus_server.state.sqlite.outbox import Outbox
 from tus_server.state.sqlite.schema import connect
 from tus_server.state.sqlite.upkeep import Upkeep
 from tus_server.state.sqlite.writer import Writer
@@ -32,11 +33,20 @@ CACHED_ROWS = 4096
 T = TypeVar("T")
 
 
-class SqliteState(Upkeep):
+class SqliteState(Upkeep, Outbox):
     """See ports.StateStore. Use as an async context manager on the loop that serves."""
 
-    def __init__(self, path: Path, clock: Clock, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        durable: bool = True,
+        early_events: frozenset[UploadState] = frozenset(),
+    ) -> None:
+        """early_events: of states.EARLY_EVENTS, those that somebody wants to hear of."""
         self._path = path
+        self._early = early_events
         self._clock = clock
         self._durable = durable
         self._cache: OrderedDict[UploadId, Upload] = OrderedDict()
@@ -216,10 +226,33 @@ class SqliteState(Upkeep):
                 self._leases.end(lease)
 
         held = lease is not None and bool(lease.numbers)
+        is_news = upload.state in self._early and not upload.is_partial
         await self._writer.submit(
-            lambda db: rows.insert(db, upload, held=held, partials=partials), settle
+            lambda db: rows.insert(db, upload, held=held, partials=partials, is_news=is_news),
+            settle,
         )
         return lease
+
+    async def record_parts(
+        self, upload_id: UploadId, parts: Sequence[Part], *, expires_at: datetime | None = None
+    ) -> Upload | None:
+        until = None if expires_at is None else rows.microseconds(expires_at)
+        now = rows.microseconds(self.now())
+        is_news = UploadState.RECEIVING in self._early
+
+        def settle(after: Upload | None, error: BaseException | None) -> None:
+            if after is not None:
+                self._remember(after)
+            elif error is not None:
+                self._cache.pop(upload_id, None)  # outcome unknown: the file knows
+
+        found: Upload | None = await self._writer.submit(
+            lambda db: rows.record_parts(
+                db, upload_id, parts, expires_at=until, now=now, is_news=is_news
+            ),
+            settle,
+        )
+        return found
 
     async def commit(
         self,
@@ -262,6 +295,7 @@ class SqliteState(Upkeep):
             held=bool(lease.numbers) and not release,
             may_repeat=not is_new,
             now=0 if note is None else rows.microseconds(self.now()),
+            early=self._early_of(steps, after),
         )
         await self._writer.submit(lambda db: rows.update(db, change), settle)
 
@@ -275,6 +309,11 @@ class SqliteState(Upkeep):
     async def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self._writer.submit(query)
         return result
+
+    def _early_of(self, steps: tuple[UploadState, ...], after: Upload) -> tuple[UploadState, ...]:
+        if not self._early or after.is_partial:
+            return ()
+        return tuple(step for step in steps if step in self._early)
 
     def _remember_committed(self, after: Upload, *, release: bool) -> None:
         known = self._cache.get(after.id)
