@@ -726,6 +726,19 @@ class Verifier(Port):
         """
 
 
+class Gate(Port):
+    """The application's say before something happens: tusd's blocking hooks."""
+
+    async def before_create(self, upload: Upload, principal: "Principal") -> Upload:
+        """Give the row to create: `upload`, with metadata that the application may have changed.
+
+        Raises: RefusedByHook, CheckPostponed (the application does not answer).
+        """
+
+    async def before_terminate(self, upload: Upload, principal: "Principal") -> None:
+        """Return if the upload may be terminated. Raises: as before_create."""
+
+
 class JobTarget(Port):
     """Where jobs and events are delivered. name: in Event.done; the same on every node."""
 
@@ -875,21 +888,6 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks. `name` becomes the owner of what it creates; None: anonymous.
-
-    is_application: the application itself, by its token or in its own process.
-    """
-
-    name: str | None = None
-    is_application: bool = False
-
-
-ANONYMOUS = Principal()
-APPLICATION = Principal(is_application=True)
-
-
-@dataclass(frozen=True, slots=True)
 class Credentials:
     """What a request shows of who asks: effective method, path, header fields, peer address."""
 
@@ -897,6 +895,23 @@ class Credentials:
     path: str
     headers: Mapping[str, str]
     client: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. `name` becomes the owner of what it creates; None: anonymous.
+
+    is_application: the application itself, by its token or in its own process. request: what it
+    asks by, where somebody wants to know (see Gate).
+    """
+
+    name: str | None = None
+    is_application: bool = False
+    request: Credentials | None = None
+
+
+ANONYMOUS = Principal()
+APPLICATION = Principal(is_application=True)
 
 
 class Authorizer(Port):

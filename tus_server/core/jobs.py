@@ -29,13 +29,15 @@ class Instructions:
 
     success_job, failure_job: None: the server's default. require_acceptance: the outcome is the
     application's verdict on the verified upload. request_digest: of the request that created it,
-    so that another one under the same Idempotency-Key is told from a repetition.
+    so that another one under the same Idempotency-Key is told from a repetition. by_application:
+    it was created through the API, for whatever kind of client.
     """
 
     success_job: Job | None = None
     failure_job: Job | None = None
     require_acceptance: bool = False
     request_digest: str | None = None
+    by_application: bool = False
 
 
 NONE = Instructions()

@@ -9,11 +9,24 @@ import structlog
 
 from tus_server.core.errors import ShuttingDown, TusServerError, UploadTooLarge
 from tus_server.core.expiry import NEVER, Expiry
+from tus_server.core.jobs import Job
+from tus_server.core.parts import MIB
 from tus_server.core.upload import Upload
 from tus_server.engine.buffers import BlockPool
 from tus_server.engine.leases import Leases
 from tus_server.engine.tails import Tails
-from tus_server.ports import Authorizer, Clock, ObjectStore, StateStore, StoreLimits, Threads
+from tus_server.ports import (
+    Authorizer,
+    Clock,
+    DirectParts,
+    Gate,
+    ObjectStore,
+    PartFiles,
+    StateStore,
+    StoreLimits,
+    Threads,
+    Verifier,
+)
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -24,7 +37,10 @@ class Engine:
     """What every verb works with.
 
     max_size: bytes of the largest upload created now. max_append_size: of the largest body that a
-    request of RUFH may have.
+    request of RUFH may have. direct: where parts of direct uploads are sent, part_files: where this
+    server itself receives them; direct_part_size: bytes of each, unless they would be too many.
+    sniff: tells the content type by the first bytes, of uploads that the application has created, or
+    with sniffs_all of every one. check_job: raises JobRefused for a job that leads nowhere.
     """
 
     state: StateStore
@@ -40,6 +56,15 @@ class Engine:
     max_append_size: int | None = None
     tails: Tails | None = None  # None: the store takes parts of any size, so there are none
     node_label: str | None = None
+    direct: DirectParts | None = None
+    part_files: PartFiles | None = None
+    direct_part_size: int = 16 * MIB
+    sign_expires_s: float = 3600.0
+    verifiers: tuple[Verifier, ...] = ()
+    sniff: Callable[[bytes], str | None] | None = None
+    sniffs_all: bool = False
+    gate: Gate | None = None
+    check_job: Callable[[Job], None] = lambda job: None
     closing: bool = False
     _tasks: set["asyncio.Task[Any]"] = field(default_factory=set)
 
@@ -72,6 +97,16 @@ class Engine:
         if max_size <= limits.max_object_size:
             return limits
         return replace(limits, max_object_size=max_size)
+
+    def must_look_at(self, upload: Upload) -> bool:
+        """Tell whether the content is looked at before an upload is verified."""
+        return bool(self.verifiers) or self.must_sniff(upload)
+
+    def must_sniff(self, upload: Upload) -> bool:
+        """Tell whether the content type of an upload is still to be told by its first bytes."""
+        if self.sniff is None or upload.content_type is not None:
+            return False
+        return self.sniffs_all or upload.instructions.by_application
 
     def check_length(self, length: int, upload: Upload | None = None) -> None:
         """Raise UploadTooLarge for more than the server takes (T44, T62); upload: one it has."""

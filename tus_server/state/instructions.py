@@ -15,8 +15,9 @@ def render_instructions(instructions: Instructions) -> str | None:
         job: Job | None = getattr(instructions, name)
         if job is not None:
             found[name] = {"name": job.name, "kwargs": job.kwargs}
-    if instructions.require_acceptance:
-        found["require_acceptance"] = True
+    for name in ("require_acceptance", "by_application"):
+        if getattr(instructions, name):
+            found[name] = True
     if instructions.request_digest is not None:
         found["request_digest"] = instructions.request_digest
     return json.dumps(found)
