@@ -267,7 +267,8 @@ class StateStore(StateReader, Port):
         stored any more. committed_bytes follows, and the first one that is stored begins
         `receiving`; all atomically. expires_at: when it expires, if that is later than it was.
         None: there is no such upload, or it is not unfinished; nothing was changed. Idempotent.
-        Needs no lease: a commit from a row as it was before this one loses.
+        Needs no lease: a commit from a row as it was before this one loses, for what changes
+        anything changes `generation` of the row too.
         """
 
     def now(self) -> datetime:
@@ -348,9 +349,10 @@ class StateStore(StateReader, Port):
         `release` the clean end of the lease. Without `release` it takes no part numbers back that
         are set aside. `steps` is the way from before.state to after.state.
         Repeating a commit that took effect succeeds while no later lease was granted. Raises:
-        LeaseLost (the lease is not the current one, or the row's offset is not before.offset;
-        nothing was changed), StateUnavailable (may or may not have taken effect; re-read before
-        trusting memory), StorageFull (had no effect). Cancelled: as StateUnavailable.
+        LeaseLost (the lease is not the current one, or the row is not at before.offset, in
+        before.state and of before.generation; nothing was changed), StateUnavailable (may or may
+        not have taken effect; re-read before trusting memory), StorageFull (had no effect).
+        Cancelled: as StateUnavailable.
         """
 
     async def release(
@@ -386,7 +388,8 @@ class StateStore(StateReader, Port):
     async def settle_events(self, attempts: Sequence[Attempt]) -> None:
         """Write down how attempts went, in one round trip.
 
-        One that was claimed again since by somebody else is left alone. Idempotent.
+        One that was claimed again since by somebody else, or is no longer due since
+        event.due_at, is left alone. Idempotent.
         """
 
     async def retry_event(self, event_id: int) -> bool:
@@ -880,11 +883,11 @@ class Operation(StrEnum):
     APPEND = "append"
     TERMINATE = "terminate"
     DOWNLOAD = "download"
+    CONCATENATE = "concatenate"  # use a partial upload as part of a final one
     SIGN = "sign"
     COMPLETE = "complete"
     JUDGE = "judge"  # accept or reject
     LIST = "list"
-    CONCATENATE = "concatenate"  # use a partial upload as part of a final one
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ drivers of Postgres and S3 take half a second and 44 MiB.
 """
 
 from tus_server.app.asgi import App, create_app
+from tus_server.app.brokering import open_broker
 from tus_server.app.doctor import examine
 from tus_server.app.offline import (
     find_running,
@@ -25,6 +26,7 @@ __all__ = [
     "find_reapable",
     "find_running",
     "migrate_state",
+    "open_broker",
     "open_reader",
     "prepare",
     "reap_now",

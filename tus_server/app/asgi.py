@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import structlog
 from starlette.applications import Starlette
 
+from tus_server.app.brokering import make_broker
 from tus_server.app.opening import Opened, Prepared, open_engine
 from tus_server.app.reaping import make_limits
 from tus_server.authorizers import AllowAll
+from tus_server.broker import Broker
 from tus_server.engine.engine import Engine
 from tus_server.engine.join import join_loop
 from tus_server.engine.reap import reap_loop
@@ -96,6 +98,11 @@ class App:
         """The engine, while the application is open."""
         assert self._running is not None, "the application is not open"
         return self._running.opened.engine
+
+    @property
+    def broker(self) -> Broker:
+        """Direct uploads and sessions for this process, while the application is open."""
+        return make_broker(self.engine, self._settings)
 
     def announce(self, url: str | None) -> None:
         """Tell the commands on this machine where the server is, if that is ours to tell."""

@@ -22,20 +22,23 @@ class Expiry:
         """Give when an upload created now expires, if no byte comes."""
         if self.after_s is None:
             return None
-        return self._capped(now + timedelta(seconds=self.after_s), now)
+        return self.capped(now + timedelta(seconds=self.after_s), now)
 
     def slid(self, upload: Upload, now: datetime) -> Upload:
         """Let bytes committed now extend the life of `upload`; never shortens it (T73)."""
         if self.after_s is None:
-            return upload if upload.expires_at is None else replace(upload, expires_at=None)
+            # What the application has set a time for keeps that.
+            is_told = upload.instructions.by_application or upload.expires_at is None
+            return upload if is_told else replace(upload, expires_at=None)
         known = upload.expires_at
         least = now + timedelta(seconds=self.after_s)
-        if known is not None and known >= self._capped(least, upload.created_at):
+        if known is not None and known >= self.capped(least, upload.created_at):
             return upload
         later = least + timedelta(seconds=min(GRANULE_S, self.after_s / GRANULES))
-        return replace(upload, expires_at=self._capped(later, upload.created_at))
+        return replace(upload, expires_at=self.capped(later, upload.created_at))
 
-    def _capped(self, moment: datetime, created_at: datetime) -> datetime:
+    def capped(self, moment: datetime, created_at: datetime) -> datetime:
+        """Give `moment`, or the end of the age if that comes first."""
         if self.at_most_s is None:
             return moment
         return min(moment, created_at + timedelta(seconds=self.at_most_s))

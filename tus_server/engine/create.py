@@ -13,6 +13,7 @@ from tus_server.engine.engine import Engine
 from tus_server.engine.terminate import terminate_now
 from tus_server.engine.terms import PLAIN, Terms
 from tus_server.engine.verdict import check_empty
+from tus_server.engine.wishes import Wishes
 from tus_server.ports import Body, Lease, Operation, Principal
 
 
@@ -22,7 +23,8 @@ class Create:
 
     metadata: as in an Upload-Metadata field. is_partial: to be part of final uploads. announce:
     is awaited once the upload is durable, before the first byte of its body is asked for; who
-    has heard of it may go on with it, so an interrupted creation is then not taken back.
+    has heard of it may go on with it, so an interrupted creation is then not taken back. wishes: of
+    the application; None: a client creates it by itself.
     """
 
     metadata: str | None
@@ -30,6 +32,7 @@ class Create:
     terms: Terms = PLAIN
     is_partial: bool = False
     announce: Callable[[Upload], Awaitable[None]] | None = None
+    wishes: Wishes | None = None
 
 
 async def create(engine: Engine, command: Create, principal: Principal, body: Body) -> Appended:
@@ -58,6 +61,8 @@ async def create(engine: Engine, command: Create, principal: Principal, body: Bo
         expires_at=engine.expiry.first(engine.state.now()),
         digests=terms.digests,
     )
+    if command.wishes is not None:
+        upload = command.wishes.applied(engine, upload)
     completes = terms.length == 0 if terms.completes is None else terms.completes
     if body.size == 0 and not completes:
         if terms.checks is not None:

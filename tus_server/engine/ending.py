@@ -93,6 +93,7 @@ class Ending:
             if digests is not None:
                 after = replace(after, digests=digests)
             is_verified = is_object and (digests is not None or not after.digests)
+            is_verified = is_verified and not self._engine.must_look_at(after)
             steps += (UploadState.COMPLETED, UploadState.VERIFIED)[: 1 + is_verified]
         if self._limits.reserved_numbers:
             after = replace(after, next_part_number=storing.next_number)

@@ -13,6 +13,7 @@ from tus_server.core.jobs import Job
 from tus_server.core.parts import MIB
 from tus_server.core.upload import Upload
 from tus_server.engine.buffers import BlockPool
+from tus_server.engine.direct.books import Books
 from tus_server.engine.leases import Leases
 from tus_server.engine.tails import Tails
 from tus_server.ports import (
@@ -39,8 +40,8 @@ class Engine:
     max_size: bytes of the largest upload created now. max_append_size: of the largest body that a
     request of RUFH may have. direct: where parts of direct uploads are sent, part_files: where this
     server itself receives them; direct_part_size: bytes of each, unless they would be too many.
-    sniff: tells the content type by the first bytes, of uploads that the application has created, or
-    with sniffs_all of every one. check_job: raises JobRefused for a job that leads nowhere.
+    sniff: tells the content type by the first bytes, of uploads that the application has created,
+    or with sniffs_all of every one. check_job: raises JobRefused for a job that leads nowhere.
     """
 
     state: StateStore
@@ -65,6 +66,7 @@ class Engine:
     sniffs_all: bool = False
     gate: Gate | None = None
     check_job: Callable[[Job], None] = lambda job: None
+    books: Books = field(default_factory=Books)
     closing: bool = False
     _tasks: set["asyncio.Task[Any]"] = field(default_factory=set)
 

@@ -1,7 +1,8 @@
 """Finishing: from all bytes stored to an object that is there and right.
 
-Order: the row is `completed` (any process may go on from here), the store makes the object, the
-row is `verified` with its event in the same transaction (P5, P6). Every step may be repeated.
+Order: the row is `completed` (any process may go on from here), the store makes the object, what
+is in it is looked at, the row is `verified` with its event in the same transaction (P5, P6). Every
+step may be repeated.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ import structlog
 
 from tus_server.core.errors import (
     BytesMissing,
+    ContentRefused,
     DigestMismatch,
     OperatorError,
+    PartsDiffer,
     StillFinishing,
     StorageFull,
     TryAgainError,
@@ -26,6 +29,7 @@ from tus_server.engine.engine import Engine
 from tus_server.engine.hashing import Hashing
 from tus_server.engine.leases import stay
 from tus_server.engine.lookup import check_not_ended
+from tus_server.engine.verify import look_at
 from tus_server.ports import Lease
 
 log = structlog.get_logger(__name__)
@@ -38,18 +42,23 @@ PARTIALS_S = 3600.0
 async def finish(engine: Engine, lease: Lease, upload: Upload, *, digested: bool = False) -> Upload:
     """Make the object of a completed upload, mark it verified and end the lease.
 
-    digested: upload.digests were computed from what was received just now. Raises: BytesMissing
-    and DigestMismatch (the upload is then in state error), StoreUnavailable, StorageFull and
-    StateUnavailable (it stays completed, and the recovery loop tries again).
+    digested: upload.digests were computed from what was received just now. Raises: BytesMissing,
+    DigestMismatch, PartsDiffer and ContentRefused (the upload is then in state error),
+    StoreUnavailable, StorageFull, CheckPostponed and StateUnavailable (it stays completed, and the
+    recovery loop tries again).
     """
     needed = engine.objects.limits.keeps_receipts
     parts = await engine.state.find_parts(upload.id) if needed else []
     after = upload
     try:
-        await engine.objects.complete(upload, parts, confirm=lambda: engine.leases.confirm(lease))
+        crc = await engine.objects.complete(
+            upload, parts, confirm=lambda: engine.leases.confirm(lease)
+        )
+        after = replace(upload, crc64=crc)
         if upload.digests and not digested:
-            after = replace(upload, digests=await read_digests(engine, upload))
-    except (BytesMissing, DigestMismatch) as exc:
+            after = replace(after, digests=await find_digests(engine, after))
+        after = await look_at(engine, after)
+    except (BytesMissing, DigestMismatch, PartsDiffer, ContentRefused) as exc:
         await fail(engine, lease, upload, exc)
         raise
     if upload.is_final and not engine.keep_partials:
@@ -60,12 +69,15 @@ async def finish(engine: Engine, lease: Lease, upload: Upload, *, digested: bool
     return verified
 
 
-async def read_digests(engine: Engine, upload: Upload) -> dict[str, bytes]:
-    """Give the digests of upload.digests, computed from the stored object.
+async def find_digests(engine: Engine, upload: Upload) -> dict[str, bytes]:
+    """Give the digests of upload.digests, as the stored object has them.
 
-    Raises: DigestMismatch, BytesMissing, StoreUnavailable.
+    It is read, unless its CRC is all that is asked for, and known. Raises: DigestMismatch,
+    BytesMissing, StoreUnavailable.
     """
     assert upload.length is not None
+    if upload.crc64 is not None and set(upload.digests) == {"crc64nvme"}:
+        return check_digests(upload.digests, {"crc64nvme": upload.crc64.to_bytes(8, "big")})
     hashing = Hashing(engine.threads, upload.digests)
     async with aclosing(engine.objects.read(upload, 0, upload.length)) as content:
         async for block in content:

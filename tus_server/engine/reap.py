@@ -34,6 +34,8 @@ CONCURRENCY = 8
 PURGE_PAGE = 500
 # T76: 410 while the tombstone is kept, then 404.
 TOMBSTONE_S = 30 * 86400.0
+# Delivered events can be looked at for so long; dead letters stay until they are retried.
+EVENTS_KEPT_S = 7 * 86400.0
 NODE_SILENT_S = 30 * 86400.0
 
 # What is computed from times in a row that were taken one after the other.
@@ -87,12 +89,16 @@ class Limits:
 
 @dataclass(slots=True)
 class Reaped:
-    """What a pass has done. postponed: uploads that are due, but held, or could not be freed."""
+    """What a pass has done. purged: uploads that ended long ago, events: those delivered then.
+
+    postponed: uploads that are due, but held, or could not be freed.
+    """
 
     expired: int = 0
     deleted: int = 0
     freed_bytes: int = 0
     purged: int = 0
+    events: int = 0
     nodes: int = 0
     postponed: int = 0
 
@@ -147,6 +153,10 @@ async def reap(
     while purged == PURGE_PAGE and await may_go_on():
         purged = await engine.state.purge(PURGE_PAGE, ended_s=TOMBSTONE_S)
         one.reaped.purged += purged
+    purged = PURGE_PAGE
+    while purged == PURGE_PAGE and await may_go_on():
+        purged = await engine.state.purge_events(PURGE_PAGE, delivered_s=EVENTS_KEPT_S)
+        one.reaped.events += purged
     one.reaped.nodes = len(await engine.state.forget_nodes(NODE_SILENT_S))
     if one.reaped != Reaped():
         log.info("reap.done", **_counts(one.reaped))

@@ -9,7 +9,13 @@ from dataclasses import replace
 
 import structlog
 
-from tus_server.core.errors import BytesMissing, TusServerError
+from tus_server.core.errors import (
+    BytesMissing,
+    ContentRefused,
+    DigestMismatch,
+    PartsDiffer,
+    TusServerError,
+)
 from tus_server.core.ids import UploadId
 from tus_server.core.states import TERMINAL, UNFINISHED, UploadState
 from tus_server.core.upload import Upload
@@ -70,7 +76,7 @@ async def _repair(engine: Engine, lease: Lease, upload: Upload) -> None:
             log.info("upload.finished_late", upload=late.id)
             return  # unclean ones come again
         await engine.objects.recover(upload, confirm=lambda: engine.leases.confirm(lease))
-    except BytesMissing as exc:
+    except (BytesMissing, DigestMismatch, PartsDiffer, ContentRefused) as exc:
         # finish() has given a completed one up by itself.
         if upload.state in UNFINISHED:
             await fail(engine, lease, upload, exc)

@@ -1,6 +1,6 @@
 """Upload-Metadata: what a client says about an upload (tus 1.0.0, Creation)."""
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 
 from tus_server.core.errors import MalformedMetadata
@@ -39,6 +39,20 @@ def parse_metadata(raw: str | None) -> dict[str, bytes]:
         except ValueError as exc:  # binascii.Error is one; plain for what is not ASCII
             raise _malformed("a value that is not Base64", member) from exc
     return metadata
+
+
+def render_metadata(metadata: Mapping[str, str]) -> str | None:
+    """Give an Upload-Metadata field of texts; None for nothing. Raises: MalformedMetadata."""
+    members = []
+    for key, value in metadata.items():
+        if not (key and key.isascii() and key.isprintable()) or " " in key or "," in key:
+            raise _malformed("a key that is not visible ASCII without a comma", key)
+        try:
+            encoded = b64encode(value.encode()).decode()
+        except UnicodeEncodeError as exc:
+            raise _malformed("a value that is not Unicode text", key) from exc
+        members.append(f"{key} {encoded}" if encoded else key)
+    return ",".join(members) or None
 
 
 def find_text(metadata: Mapping[str, bytes], *names: str) -> str | None:

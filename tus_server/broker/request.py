@@ -1,0 +1,141 @@
+"""What an application says of an upload it begins -> the engine's command."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+from tus_server.core.digests import ALGORITHMS, SIZES
+from tus_server.core.errors import MalformedRequest
+from tus_server.core.jobs import Instructions, Job
+from tus_server.core.upload import Protocol
+from tus_server.engine.session import Initiate
+from tus_server.engine.wishes import Wishes
+from tus_server.wire.metadata import render_metadata
+
+Kind = Literal["single", "multipart", "tus"]
+
+MAX_FILE_ID_CHARS = 500
+# Idempotency-Key, draft-ietf-httpapi-idempotency-key-header: whatever the client makes unique.
+_KEY = re.compile(r"[!-~]{1,255}")
+
+
+class About(TypedDict, total=False):
+    """What may be said of an upload.
+
+    metadata: texts by name. checksum: algorithm and digest of the whole content, which the finished
+    object has to have. file_id: what the application knows the file by; at most one upload of it is
+    active. success_job, failure_job: one of them is enqueued, once. expires_in_s: until it is given
+    up if it is not complete. idempotency_key: the same key and the same request give the same
+    upload.
+    """
+
+    filename: str | None
+    content_type: str | None
+    metadata: Mapping[str, str] | None
+    file_id: str | None
+    checksum: tuple[str, bytes] | None
+    success_job: Job | None
+    failure_job: Job | None
+    expires_in_s: float | None
+    require_acceptance: bool
+    auto_complete: bool
+    idempotency_key: str | None
+
+
+def make_command(kind: Kind, size: int | None, about: About) -> Initiate:
+    """Give the command. Raises: MalformedRequest, MalformedMetadata."""
+    if size is not None and size < 0:
+        raise MalformedRequest(f"The size is {size}; it is a number of bytes.")
+    metadata = dict(about.get("metadata") or {})
+    for name, text in (
+        ("filename", about.get("filename")),
+        ("filetype", about.get("content_type")),
+    ):
+        if text is not None:
+            metadata[name] = text
+    key = about.get("idempotency_key")
+    return Initiate(
+        protocol=Protocol(kind),
+        length=size,
+        metadata=render_metadata(metadata),
+        digests=_checked_digests(about.get("checksum")),
+        wishes=Wishes(
+            file_id=_checked_file_id(about.get("file_id")),
+            request_key=_checked_key(key),
+            auto_complete=about.get("auto_complete", False),
+            expires_in_s=_checked_seconds(about.get("expires_in_s")),
+            instructions=Instructions(
+                success_job=about.get("success_job"),
+                failure_job=about.get("failure_job"),
+                require_acceptance=about.get("require_acceptance", False),
+                request_digest=None if key is None else _digest(kind, size, about),
+                by_application=True,
+            ),
+        ),
+    )
+
+
+def _checked_file_id(file_id: str | None) -> str | None:
+    if file_id is None:
+        return None
+    if not 1 <= len(file_id) <= MAX_FILE_ID_CHARS or not _is_text(file_id):
+        raise MalformedRequest(f"A file_id is a text of 1 to {MAX_FILE_ID_CHARS} characters.")
+    return file_id
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is not None and not _KEY.fullmatch(key):
+        raise MalformedRequest("An Idempotency-Key has 1 to 255 visible ASCII characters.")
+    return key
+
+
+def _checked_seconds(seconds: float | None) -> float | None:
+    # Ten years: a time that no clock is asked for is a slip.
+    if seconds is not None and not 0 < seconds <= 10 * 365 * 86400:
+        raise MalformedRequest("expires_in_s is a number of seconds above 0, at most ten years.")
+    return seconds
+
+
+def _checked_digests(checksum: tuple[str, bytes] | None) -> dict[str, bytes | None]:
+    if checksum is None:
+        return {}
+    algorithm, digest = checksum
+    if algorithm not in ALGORITHMS:
+        raise MalformedRequest(
+            f"The checksum's algorithm is {algorithm!r}; known are {', '.join(ALGORITHMS)}."
+        )
+    if len(digest) != SIZES[algorithm]:
+        raise MalformedRequest(
+            f"A checksum by {algorithm} has {SIZES[algorithm]} bytes, the one given {len(digest)}."
+        )
+    return {algorithm: digest}
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _digest(kind: Kind, size: int | None, about: About) -> str:
+    """Tell one request from another that is made under the same key."""
+    told: dict[str, Any] = {name: value for name, value in about.items() if value}
+    told.pop("idempotency_key", None)
+    told |= {"kind": kind, "size": size}
+    text = json.dumps(told, sort_keys=True, default=_as_json)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return dict(value)
+    assert dataclasses.is_dataclass(value)
+    assert not isinstance(value, type)
+    return dataclasses.asdict(value)

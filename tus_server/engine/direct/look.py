@@ -1,0 +1,70 @@
+"""Looking at what has arrived of a direct upload, and writing it down.
+
+Where this server receives the parts itself the rows tell; elsewhere the store is asked. A part of
+another size than planned has not arrived, whatever its ETag.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from tus_server.core.errors import UploadNotFound
+from tus_server.core.states import UNFINISHED
+from tus_server.core.upload import Part, Upload
+from tus_server.engine.engine import Engine
+from tus_server.ports import FoundPart
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The row and the parts as they were found. odd: what is there and does not fit, by number."""
+
+    upload: Upload
+    parts: list[Part]
+    odd: dict[int, FoundPart] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[Part]:
+        return [part for part in self.parts if part.etag is None]
+
+
+async def look(engine: Engine, upload: Upload) -> Look:
+    """Find out what has arrived of a direct upload; within engine.books.of() it.
+
+    Raises: StoreUnavailable, StateUnavailable.
+    """
+    parts = await engine.state.find_parts(upload.id)
+    if upload.state not in UNFINISHED:
+        return Look(upload, parts)
+    assert engine.direct is not None
+    found = await engine.direct.find_stored(upload)
+    if found is None:
+        return Look(await _read_again(engine, upload), parts)
+    odd = {
+        part.number: found[part.number]
+        for part in parts
+        if part.number in found and found[part.number].size != part.size
+    }
+    seen = [
+        _as_found(part, None if part.number in odd else found.get(part.number)) for part in parts
+    ]
+    changed = [after for before, after in zip(parts, seen, strict=True) if after != before]
+    if changed:
+        slid = engine.expiry.slid(upload, engine.state.now())
+        after = await engine.state.record_parts(upload.id, changed, expires_at=slid.expires_at)
+        if after is None:  # it has ended, or was completed, meanwhile
+            after = await _read_again(engine, upload)
+            seen = await engine.state.find_parts(upload.id)
+        upload = after
+    return Look(upload, seen, odd)
+
+
+def _as_found(part: Part, found: FoundPart | None) -> Part:
+    if found is None:
+        return part if part.etag is None else replace(part, etag=None, crc64=None)
+    return replace(part, etag=found.etag, crc64=found.crc64)
+
+
+async def _read_again(engine: Engine, upload: Upload) -> Upload:
+    row = await engine.state.find_upload(upload.id)
+    if row is None:
+        raise UploadNotFound
+    return row

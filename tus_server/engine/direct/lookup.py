@@ -1,0 +1,36 @@
+"""Finding a direct upload for a request of the application."""
+
+from tus_server.core.errors import IllegalStep, NoDirectUpload, UploadGone, UploadNotFound
+from tus_server.core.ids import UploadId
+from tus_server.core.states import UNFINISHED
+from tus_server.core.upload import Upload
+from tus_server.engine.engine import Engine
+from tus_server.engine.lookup import is_expired
+from tus_server.ports import Operation, Principal
+
+
+async def find_any(
+    engine: Engine, upload_id: UploadId, principal: Principal, operation: Operation
+) -> Upload:
+    """Give an upload whatever its state: applications ask also of what has ended.
+
+    Raises: UploadNotFound, what the authorizer raises.
+    """
+    upload = await engine.state.find_upload(upload_id)
+    if upload is None:
+        raise UploadNotFound
+    await engine.authorizer.check(principal, operation, upload)
+    return upload
+
+
+def check_takes_parts(engine: Engine, upload: Upload) -> None:
+    """Raise unless parts of the upload may still be sent.
+
+    Raises: NoDirectUpload, UploadGone (its time is over), IllegalStep.
+    """
+    if not upload.is_direct:
+        raise NoDirectUpload(f"Its kind is {upload.protocol}: a client sends the bytes itself.")
+    if is_expired(engine, upload):
+        raise UploadGone
+    if upload.state not in UNFINISHED:
+        raise IllegalStep(f"The upload is {upload.state} and takes no parts.", state=upload.state)

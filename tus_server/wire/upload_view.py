@@ -1,0 +1,216 @@
+"""An upload as applications see it: in the JSON API, in webhooks, and as results of the Broker.
+
+One definition for all three; the OpenAPI document is made of it. What an upload does not have for
+its kind is not set, and render() leaves it out.
+"""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel
+
+from tus_server.core.direct import part_count
+from tus_server.core.states import FINISHED, UploadState
+from tus_server.core.upload import Protocol, Upload
+from tus_server.ports import SignedRequest, StatusChange
+from tus_server.wire.metadata import find_text, parse_metadata
+
+# The strongest first: one of them is told.
+_ALGORITHMS = ("sha512", "sha256", "sha1", "md5", "crc64nvme", "crc32c", "crc32")
+_COMPLETE = FINISHED | {UploadState.DELETED}
+_ENDED = frozenset({UploadState.ERROR, UploadState.CANCELED, UploadState.EXPIRED})
+
+Progress = Literal["in_progress", "complete", "expired"]
+
+
+class State(BaseModel):
+    """A state of the life cycle, since when, and why where somebody said so."""
+
+    state: UploadState
+    state_on: datetime
+    note: str | None = None
+
+
+class Status(BaseModel):
+    """The current state, and those before it, newest first."""
+
+    current: State
+    prior: list[State]
+
+
+class Failure(BaseModel):
+    """Why an upload is in state error."""
+
+    code: str
+    message: str
+
+
+class Object(BaseModel):
+    """Where the finished object is. key: in the bucket, where there is one."""
+
+    url: str
+    key: str | None = None
+
+
+class Checksum(BaseModel):
+    """A checksum of the whole content. value: Base64."""
+
+    algorithm: str
+    value: str
+
+
+class SignedPut(BaseModel):
+    """A request that sends bytes to the store, without other credentials, until it expires."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    expires_at: datetime
+
+
+class SignedPart(SignedPut):
+    """The request that sends one part."""
+
+    part_number: int
+
+
+class Multipart(BaseModel):
+    """How a multipart upload is cut. part_size_bytes: of every part but the last.
+
+    part_headers: what is sent with each part beside what the signing tells.
+    """
+
+    part_size_bytes: int
+    part_count: int
+    part_headers: dict[str, str]
+
+
+class Tus(BaseModel):
+    """Where a tus client sends the bytes."""
+
+    url: str
+
+
+class UploadView(BaseModel):
+    """An upload. content_type: as claimed; detected_type: as its first bytes tell."""
+
+    id: str
+    kind: Protocol
+    file_id: str | None
+    filename: str | None
+    content_type: str | None
+    detected_type: str | None
+    metadata: dict[str, str]
+    length: int | None
+    committed_bytes: int
+    progress: Progress
+    status: Status
+    error: Failure | None
+    object: Object | None
+    checksum: Checksum | None
+    require_acceptance: bool
+    created_at: datetime
+    expires_at: datetime | None
+    completed_at: datetime | None
+    put: SignedPut | None = None
+    multipart: Multipart | None = None
+    tus: Tus | None = None
+
+
+def view_upload(
+    upload: Upload, history: Sequence[StatusChange], *, base_url: str, now: datetime
+) -> UploadView:
+    """Give an upload as applications see it.
+
+    history: newest first. base_url: of the creation URL, with its slash; now: for what has expired
+    and was not reaped yet.
+    """
+    metadata = parse_metadata(upload.metadata)
+    texts = {name: value.decode("utf-8", errors="replace") for name, value in metadata.items()}
+    states = [_view_state(one) for one in history]
+    url = f"{base_url}{upload.id}"
+    view = UploadView(
+        id=upload.id,
+        kind=upload.protocol,
+        file_id=upload.file_id,
+        filename=find_text(metadata, "filename", "name"),
+        content_type=find_text(metadata, "filetype", "type", "contentType"),
+        detected_type=upload.content_type,
+        metadata=texts,
+        length=upload.length,
+        committed_bytes=upload.offset,
+        progress=find_progress(upload, now),
+        status=Status(
+            # A row that was read before its history may be older than that.
+            current=states[0] if states else State(state=upload.state, state_on=upload.state_on),
+            prior=states[1:],
+        ),
+        error=_find_failure(upload),
+        object=Object(url=url, key=upload.object_key) if upload.state in FINISHED else None,
+        checksum=_find_checksum(upload),
+        require_acceptance=upload.instructions.require_acceptance,
+        created_at=upload.created_at,
+        expires_at=upload.expires_at,
+        completed_at=upload.completed_at,
+    )
+    if upload.protocol is Protocol.TUS:
+        view.tus = Tus(url=url)
+    elif upload.protocol is Protocol.MULTIPART:
+        assert upload.length is not None
+        assert upload.part_size is not None
+        count = part_count(upload.length, upload.part_size)
+        view.multipart = Multipart(
+            part_size_bytes=upload.part_size, part_count=count, part_headers={}
+        )
+    return view
+
+
+def view_signed(number: int, request: SignedRequest, *, origin: str) -> SignedPart:
+    """Give a signed request. origin: scheme and host of this server, for a path on it."""
+    url = f"{origin}{request.url}" if request.url.startswith("/") else request.url
+    return SignedPart(
+        part_number=number,
+        method=request.method,
+        url=url,
+        headers=dict(request.headers),
+        expires_at=request.expires_at,
+    )
+
+
+def find_progress(upload: Upload, now: datetime) -> Progress:
+    """Tell in one word how far it is: complete is what the store has been found to have."""
+    if upload.state in _COMPLETE:
+        return "complete"
+    is_late = upload.expires_at is not None and upload.expires_at <= now
+    if upload.state in _ENDED or (is_late and upload.state is not UploadState.COMPLETED):
+        return "expired"
+    return "in_progress"
+
+
+def render(view: BaseModel) -> bytes:
+    """Give a view as JSON."""
+    return view.model_dump_json(exclude_unset=True).encode()
+
+
+def _view_state(change: StatusChange) -> State:
+    if change.note is None:
+        return State(state=change.state, state_on=change.at)
+    return State(state=change.state, state_on=change.at, note=change.note)
+
+
+def _find_failure(upload: Upload) -> Failure | None:
+    if upload.error_code is None:
+        return None
+    return Failure(code=upload.error_code, message=upload.error_message or "")
+
+
+def _find_checksum(upload: Upload) -> Checksum | None:
+    known = {name: value for name, value in upload.digests.items() if value is not None}
+    if upload.crc64 is not None and upload.state in FINISHED:
+        known.setdefault("crc64nvme", upload.crc64.to_bytes(8, "big"))
+    for algorithm in _ALGORITHMS:
+        if algorithm in known:
+            return Checksum(algorithm=algorithm, value=b64encode(known[algorithm]).decode())
+    return None
