@@ -30,7 +30,7 @@ from tus_server.engine.join import join_ready
 from tus_server.engine.reap import DUTY, Limits, Reaped, reap, reap_loop
 from tus_server.engine.recover import recover
 from tus_server.engine.terms import Terms
-from tus_server.ports import ANONYMOUS, Node, ObjectStore, StateStore
+from tus_server.ports import ANONYMOUS, Attempt, Letters, Node, ObjectStore, StateStore
 from tus_server.state.postgres import PostgresOptions, PostgresState
 
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -77,6 +77,11 @@ class Aging:
         await connection.execute(f"UPDATE uploads SET {columns}", seconds)
         await connection.execute(
             "UPDATE status_history SET state_on = state_on - make_interval(secs => $1)", seconds
+        )
+        await connection.execute(
+            "UPDATE outbox SET delivered_at = delivered_at - make_interval(secs => $1),"
+            " given_up_at = given_up_at - make_interval(secs => $1)",
+            seconds,
         )
         await connection.close()
 
@@ -205,6 +210,24 @@ async def test_tombstones_are_forgotten_after_a_month(aging: Aging) -> None:
             await w.status(upload)
     assert await w.events(expired) == [S.EXPIRED]
     assert (await w.status(finished)).state is S.VERIFIED
+
+
+async def test_delivered_events_are_forgotten_after_a_week_and_no_others(aging: Aging) -> None:
+    w = aging.world
+    delivered, dead, waiting = [await aging.whole() for _ in range(3)]
+    one, two = await w.real_state.claim_events(2, 60.0)
+    outcomes = [Attempt(one, frozenset()), Attempt(two, frozenset(), "No such target.")]
+    await w.real_state.settle_events(outcomes)
+    await aging.age(6 * DAY_S)
+    assert await aging.reap() == Reaped()
+    await aging.age(2 * DAY_S)
+
+    assert await aging.reap() == Reaped(events=1)
+    assert await w.real_state.list_events(Letters.DELIVERED, 10) == []
+    (letter,) = await w.real_state.list_events(Letters.DEAD, 10)
+    assert letter.upload_id == dead.id
+    assert await w.events(waiting) == [S.VERIFIED]
+    assert await w.events(delivered) == []
 
 
 async def test_finished_uploads_are_removed_after_their_time_where_they_have_one(

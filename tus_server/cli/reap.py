@@ -122,7 +122,7 @@ def _render(reaped: "Reaped") -> str:
     text = (
         f"Uploads: {reaped.expired} expired, {reaped.deleted} kept for long enough;"
         f" {render_size(reaped.freed_bytes)} freed. Forgotten: {reaped.purged} uploads that ended"
-        f" long ago, {reaped.nodes} nodes."
+        f" long ago, {reaped.events} delivered events, {reaped.nodes} nodes."
     )
     if reaped.postponed:
         text += f" Postponed, being held or not freed yet: {reaped.postponed}."
