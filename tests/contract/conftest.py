@@ -25,6 +25,7 @@ from tests.support.s3_backend import S3Backend, S3TailsBackend
 from tus_server.core.errors import BytesMissing, TusServerError
 from tus_server.core.ids import UploadId
 from tus_server.core.parts import MIB
+from tus_server.core.states import UploadState
 from tus_server.core.upload import Upload
 from tus_server.disk.threads import FileThreads
 from tus_server.engine.buffers import BlockPool
@@ -43,18 +44,24 @@ def clock() -> FakeClock:
 # --- state
 
 
+NO_STATES = frozenset[UploadState]()
+
+
 class StateBackend(Protocol):
     """An implementation of StateStore, as a process uses it; what is opened next is its successor.
 
     A process that has been closed is known to have ended, with all leases it still had.
     """
 
-    async def open(self) -> StateStore: ...
+    async def open(self, *, early_events: frozenset[UploadState] = NO_STATES) -> StateStore: ...
     async def close(self) -> None:
         """End every process that is open."""
 
     def now(self) -> datetime:
         """Give the time as the store sees it."""
+
+    async def let_outbox_wait(self, seconds: float) -> None:
+        """Let so much time pass for the events of the outbox."""
 
     async def abandon(self, upload_id: UploadId) -> StateStore:
         """Let the holder of an upload die without letting go; give the store to go on with.
@@ -77,8 +84,8 @@ class FakeStateBackend:
         self._clock = clock
         self._state: StateStore | None = None
 
-    async def open(self) -> StateStore:
-        self._state = FakeState(self._tables, clock=self._clock)
+    async def open(self, *, early_events: frozenset[UploadState] = NO_STATES) -> StateStore:
+        self._state = FakeState(self._tables, clock=self._clock, early_events=early_events)
         return self._state
 
     async def open_other(self) -> StateStore:
@@ -95,6 +102,9 @@ class FakeStateBackend:
         self._tables.expire(upload_id)
         return self._state
 
+    async def let_outbox_wait(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
 
 class SqliteBackend:
     def __init__(self, folder: Path, clock: FakeClock) -> None:
@@ -102,8 +112,9 @@ class SqliteBackend:
         self._clock = clock
         self._stack = AsyncExitStack()
 
-    async def open(self) -> StateStore:
-        return await self._stack.enter_async_context(SqliteState(self._path, self._clock))
+    async def open(self, *, early_events: frozenset[UploadState] = NO_STATES) -> StateStore:
+        state = SqliteState(self._path, self._clock, early_events=early_events)
+        return await self._stack.enter_async_context(state)
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -114,6 +125,9 @@ class SqliteBackend:
     async def abandon(self, upload_id: UploadId) -> StateStore:
         await self.close()
         return await self.open()
+
+    async def let_outbox_wait(self, seconds: float) -> None:
+        self._clock.advance(seconds)
 
 
 class PostgresBackend:
@@ -126,17 +140,18 @@ class PostgresBackend:
         self._ended: set[str] = set()
         self._state: StateStore | None = None
 
-    async def open(self) -> StateStore:
-        self._state = await self.open_other()
+    async def open(self, *, early_events: frozenset[UploadState] = NO_STATES) -> StateStore:
+        self._state = await self.open_other(early_events=early_events)
         return self._state
 
-    async def open_other(self) -> StateStore:
+    async def open_other(self, *, early_events: frozenset[UploadState] = NO_STATES) -> StateStore:
         process = secrets.token_hex(16)
         state = PostgresState(
             PostgresOptions(self._url),
             node=Node("0" * 32, "node-1"),
             process=process,
             has_ended=self._ended.__contains__,
+            early_events=early_events,
         )
         self._open.add(process)
         return await self._stack.enter_async_context(state)
@@ -150,11 +165,25 @@ class PostgresBackend:
 
     async def abandon(self, upload_id: UploadId) -> StateStore:
         assert self._state is not None
-        connection = await asyncpg.connect(self._url)
         run_out = "UPDATE uploads SET lease_until = now() - interval '1 s' WHERE id = $1"
-        await connection.execute(run_out, upload_id)
-        await connection.close()
+        await self._execute(run_out, upload_id)
         return self._state
+
+    async def let_outbox_wait(self, seconds: float) -> None:
+        # All times but those that have passed: since when an event is due tells an attempt to
+        # deliver it from one of before it was a dead letter.
+        earlier = "make_interval(secs => $1)"
+        await self._execute(
+            f"UPDATE outbox SET claimed_until = claimed_until - {earlier},"
+            f" delivered_at = delivered_at - {earlier},"
+            f" due_at = CASE WHEN due_at > now() THEN due_at - {earlier} ELSE due_at END",
+            seconds,
+        )
+
+    async def _execute(self, statement: str, *values: object) -> None:
+        connection = await asyncpg.connect(self._url)
+        await connection.execute(statement, *values)
+        await connection.close()
 
 
 SHARED_STATES = ["fake", "postgres"]  # those that are SharedStateBackend

@@ -474,7 +474,9 @@ class FakeState:
         row = self.tables.uploads.get(upload_id)
         if row is None or not row.is_direct or row.state not in UNFINISHED:
             return None
-        kept = {part.number: part for part in self.tables.parts[upload_id]}
+        before = row
+        known = {part.number: part for part in self.tables.parts[upload_id]}
+        kept = dict(known)
         for part in parts:
             kept[part.number] = replace(kept[part.number], crc64=part.crc64, etag=part.etag)
         self.tables.parts[upload_id] = list(kept.values())
@@ -482,6 +484,8 @@ class FakeState:
         row = replace(row, committed_bytes=size)
         if expires_at is not None and row.expires_at is not None:
             row = replace(row, expires_at=max(expires_at, row.expires_at))
+        if kept != known or row != before:
+            row = replace(row, generation=row.generation + 1)
         if row.state is UploadState.INITIATED and any(part.etag is not None for part in parts):
             row = row.stepped(UploadState.RECEIVING, on=self._clock.now())
             self.tables.history[upload_id].append(StatusChange(row.state, row.state_on))
@@ -510,7 +514,7 @@ class FakeState:
         if not self._may_have_committed(lease, before, after, release=release):
             if not self._holds(lease) or row is None or row.offset != before.offset:
                 raise LeaseLost
-            if row.state is not before.state:
+            if row.state is not before.state or row.generation != before.generation:
                 raise LeaseLost
             if not release:
                 numbers_end = max(row.next_part_number, after.next_part_number)
@@ -595,7 +599,8 @@ class FakeState:
         for one in attempts:
             place = one.event.id - 1
             event = self.tables.events[place]
-            if not self._is_pending(event) or event.attempts != one.event.attempts:
+            same = (event.attempts, event.due_at) == (one.event.attempts, one.event.due_at)
+            if not self._is_pending(event) or not same:
                 continue
             event = replace(event, done=one.done, error=one.error)
             self.tables.claimed[place] = now

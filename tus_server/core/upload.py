@@ -64,26 +64,26 @@ class Upload:
     """What is known of an upload; every field is durable but for nothing.
 
     length: bytes, None while deferred. committed_bytes: contiguous from 0, in the store; of a
-    direct upload those of all parts that have arrived, in whatever order.
-    crc64: CRC-64/NVME of the committed bytes; of a direct upload only once it is complete, and None
-    where neither clients nor store tell. metadata: Upload-Metadata exactly as received.
-    next_part_number: the first that no lease has set aside. object_key, multipart_id: where the
-    store keeps it, None for a store that needs neither. part_size: of every part but the last,
-    in a store of equal parts, and of a direct upload. generation: the one that tail files are
-    written in: the epoch of the last lease that was taken from a holder who had not let go (0:
-    none), so that such a holder, should it wake up, writes to files nobody reads. unclean: a holder
-    ended without letting go, and what it left in the store was not looked for yet.
-    freed_at: when the bytes of a terminal upload were found removed from the store.
-    concat: Upload-Concat exactly as received, None for an ordinary upload; which partial uploads a
-    final one consists of is told by the state store. expires_at: when it is given up unless bytes
-    come, None: never; of a finished one only where it is partial. digests: of the whole content,
-    by algorithm (core.digests): what it has to have, from verified on what it has; None: asked
-    for and not known yet. max_size: the most bytes it may have, as its creation was told;
-    None: it was created before that was kept. file_id: what the application knows the file by; of
-    one file_id at most one upload is active. request_key: the Idempotency-Key it was created with.
-    auto_complete: a direct upload is complete when its last part is in, without the client's word.
-    completed_at: when its outcome was decided, and the job for that enqueued. content_type: as its
-    first bytes tell; None: not looked at, or they do not tell.
+    direct upload those of all parts that have arrived, in whatever order. crc64: CRC-64/NVME of the
+    committed bytes; of a direct upload only once it is complete, and None where neither clients nor
+    store tell. metadata: Upload-Metadata exactly as received. next_part_number: the first that no
+    lease has set aside. object_key, multipart_id: where the store keeps it, None for a store that
+    needs neither. part_size: of every part but the last, in a store of equal parts, and of a direct
+    upload. generation: the one that tail files are written in: the epoch of the last lease that was
+    taken from a holder who had not let go (0: none), so that such a holder, should it wake up,
+    writes to files nobody reads; of a direct upload it grows with every change of what has arrived.
+    unclean: a holder ended without letting go, and what it left in the store was not looked for
+    yet. freed_at: when the bytes of a terminal upload were found removed from the store. concat:
+    Upload-Concat exactly as received, None for an ordinary upload; which partial uploads a final
+    one consists of is told by the state store. expires_at: when it is given up unless bytes come,
+    None: never; of a finished one only where it is partial. digests: of the whole content, by
+    algorithm (core.digests): what it has to have, from verified on what it has; None: asked for and
+    not known yet. max_size: the most bytes it may have, as its creation was told; None: it was
+    created before that was kept. file_id: what the application knows the file by; of one file_id at
+    most one upload is active. request_key: the Idempotency-Key it was created with. auto_complete:
+    a direct upload is complete when its last part is in, without the client's word. completed_at:
+    when its outcome was decided, and the job for that enqueued. content_type: as its first bytes
+    tell; None: not looked at, or they do not tell.
     """
 
     id: UploadId

@@ -128,9 +128,10 @@ FROM uploads WHERE id = $1 AND NOT EXISTS (SELECT FROM granted)
 
 -- name: commit
 -- $1..$4: id, epoch, holder and offset as the writer knows them; $5, $6 its state and committed
--- bytes, without which a repetition could not be told from the first time. $7 release,
--- $8 seconds of the lease; $9..$30 the row; $31 steps, $32 those that are events, $33 note;
--- $34 receipts; $35 the outcome that the last step decides, or NULL, $36 the job for it.
+-- bytes, without which a repetition could not be told from the first time; $37 its generation, which
+-- record_parts moves. $7 release, $8 seconds of the lease; $9..$30 the row; $31 steps, $32 those
+-- that are events, $33 note; $34 receipts; $35 the outcome that the last step decides, or NULL,
+-- $36 the job for it.
 -- release_wanted outlives the release until the next claim: it tells here whether one waits.
 -- Without release next_part_number never falls, however late a statement arrives.
 WITH changed AS (
@@ -161,6 +162,7 @@ WITH changed AS (
         content_type = $30
     WHERE id = $1 AND lease_epoch = $2 AND lease_holder = $3
       AND committed_bytes + tail_length = $4 AND state = $5 AND committed_bytes = $6
+      AND generation = $37
     RETURNING seq, id, state, state_on, release_wanted
 ), history AS (
     INSERT INTO status_history (upload_seq, state, state_on, note)
@@ -426,9 +428,10 @@ SELECT number, start, size, crc64, etag FROM upload_parts
 WHERE upload_seq = (SELECT seq FROM uploads WHERE id = $1) ORDER BY start
 
 -- name: record_parts
--- $1 id, $2 parts as JSON, $3 a later time at which it expires, or NULL, $4 whether the first byte is
--- an event. The row is locked first, then those of the parts: each is then what the last one to
--- change it has left, not what the snapshot shows.
+-- $1 id, $2 parts as JSON, each number once, $3 a later time at which it expires, or NULL,
+-- $4 whether the first byte is an event. The row is locked first, then those of the parts: each is
+-- then what the last one to change it has left, not what the snapshot shows. What changes nothing
+-- leaves the generation as it is: only a commit from a row that is no more loses by it.
 WITH found AS (
     SELECT seq, state AS was FROM uploads
     WHERE id = $1 AND state IN ('initiated', 'receiving') AND protocol IN ('single', 'multipart')
@@ -437,21 +440,25 @@ WITH found AS (
     SELECT seq, part.number, part.crc64, part.etag
     FROM found, json_to_recordset($2::text::json) AS part (number integer, crc64 bigint, etag text)
 ), held AS (
-    SELECT upload_seq, upload_parts.number, size, upload_parts.etag AS had, told.crc64, told.etag
+    SELECT upload_seq, upload_parts.number, size, upload_parts.etag AS had, told.crc64, told.etag,
+        (upload_parts.crc64, upload_parts.etag) IS DISTINCT FROM (told.crc64, told.etag) AS is_new
     FROM upload_parts JOIN told ON upload_seq = told.seq AND upload_parts.number = told.number
     FOR NO KEY UPDATE OF upload_parts
 ), written AS (
     UPDATE upload_parts SET crc64 = held.crc64, etag = held.etag
     FROM held
     WHERE upload_parts.upload_seq = held.upload_seq AND upload_parts.number = held.number
+      AND is_new
 ), moved AS (
     SELECT coalesce(sum(CASE WHEN etag IS NULL THEN 0 ELSE size END
                         - CASE WHEN had IS NULL THEN 0 ELSE size END), 0) AS bytes,
-        coalesce(bool_or(etag IS NOT NULL), false) AS begins
+        coalesce(bool_or(etag IS NOT NULL), false) AS begins,
+        coalesce(bool_or(is_new), false) AS is_new
     FROM held
 ), changed AS (
     UPDATE uploads SET
         committed_bytes = committed_bytes + moved.bytes,
+        generation = CASE WHEN moved.is_new OR expires_at < $3 THEN generation + 1 ELSE generation END,
         expires_at = CASE WHEN expires_at < $3 THEN $3 ELSE expires_at END,
         state = CASE WHEN moved.begins THEN 'receiving' ELSE state END,
         state_on = CASE WHEN moved.begins AND was = 'initiated' THEN clock_timestamp()
@@ -567,10 +574,11 @@ SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due
 FROM claimed ORDER BY id
 
 -- name: settle_events
--- $1 JSON: how attempts went. One that was claimed again since has more attempts.
+-- $1 JSON: how attempts went. One that was claimed again since has more attempts; one that was a
+-- dead letter in between, and begins anew, is due since then.
 WITH told AS (
-    SELECT * FROM json_to_recordset($1::text::json)
-        AS one (id bigint, attempts integer, done text, error text, retry_in_s float8)
+    SELECT * FROM json_to_recordset($1::text::json) AS one (
+        id bigint, attempts integer, was_due timestamptz, done text, error text, retry_in_s float8)
 )
 UPDATE outbox SET
     done = told.done,
@@ -582,7 +590,7 @@ UPDATE outbox SET
     due_at = CASE WHEN told.retry_in_s IS NULL THEN due_at
         ELSE clock_timestamp() + make_interval(secs => told.retry_in_s) END
 FROM told
-WHERE outbox.id = told.id AND outbox.attempts = told.attempts
+WHERE outbox.id = told.id AND outbox.attempts = told.attempts AND due_at = was_due
   AND delivered_at IS NULL AND given_up_at IS NULL
 
 -- name: retry_event

@@ -76,7 +76,7 @@ class Reads:
         return found[0] if found else None
 
     async def find_requested(self, request_key: str) -> Upload | None:
-        found = await self._uploads("find_requested", request_key)
+        found = await self._uploads("find_requested", rows.stored_text(request_key))
         return found[0] if found else None
 
     async def find_auto_complete(self, limit: int, after: UploadId | None = None) -> list[Upload]:

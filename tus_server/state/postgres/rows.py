@@ -84,7 +84,7 @@ def insert_values(upload: Upload) -> tuple[Any, ...]:
         *_mutable(upload),
         upload.max_size,
         stored_text(upload.file_id),
-        upload.request_key,
+        stored_text(upload.request_key),
         render_instructions(upload.instructions),
         upload.auto_complete,
     )
@@ -114,6 +114,7 @@ def commit_values(
         render_receipts(parts),
         outcome,
         render_job(job),
+        before.generation,
     )
 
 
@@ -160,7 +161,7 @@ def upload(row: Record) -> Upload:
         digests=parse_digests(row[25]),
         max_size=row[26],
         file_id=plain_text(row[27]),
-        request_key=row[28],
+        request_key=plain_text(row[28]),
         instructions=parse_instructions(row[29]),
         completed_at=row[30],
         content_type=row[31],
@@ -208,6 +209,7 @@ def render_attempts(attempts: Sequence[Attempt]) -> str:
             {
                 "id": one.event.id,
                 "attempts": one.event.attempts,
+                "was_due": str(one.event.due_at),
                 "done": json.dumps(sorted(one.done)),
                 "error": stored_text(one.error),
                 "retry_in_s": one.retry_in_s,

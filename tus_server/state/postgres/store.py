@@ -31,6 +31,8 @@ from tus_server.state.postgres.upkeep import Upkeep
 
 STOP_WAIT_S = 2.0  # for saying goodbye
 BACKOFF_S = (0.05, 2.0)  # between two attempts of a commit: at first, at most
+CREATE_ROUNDS = 5
+_PROMISES = {"uploads_active", "uploads_requested"}  # indexes, of rows that others may end
 
 
 class PostgresState(Leases, Upkeep, Outbox):
@@ -103,49 +105,56 @@ class PostgresState(Leases, Upkeep, Outbox):
         row = replace(upload, next_part_number=upload.next_part_number + numbers)
         lease = (1, self._holder, self._options.lease_s) if claim else (0, None, None)
         is_news = upload.state in self._early and not upload.is_partial
+        query = "create_direct" if upload.is_direct else "create_upload"
         values = (*rows.insert_values(row), *lease, is_news)
-        try:
-            if partials:
-                values = (*values, ",".join(partials))
-                await self._pool.fetch(SQL["create_final"], *values, repeatable=True)
-            else:
-                query = SQL["create_direct" if upload.is_direct else "create_upload"]
-                await self._pool.fetch(query, *values, repeatable=True)
-        except asyncpg.UniqueViolationError as exc:
-            # A first attempt may have taken effect, and its answer been lost.
-            found = await self.find_upload(upload.id)
-            if found is None:
-                raise await self._taken(upload, exc) from exc
-            # Without a lease others may have gone on with it meanwhile: a final upload is joined.
-            if found.created_at != row.created_at or (claim and found != row):
-                raise
+        if partials:
+            query, values = "create_final", (*values, ",".join(partials))
+        for _ in range(CREATE_ROUNDS):
+            try:
+                await self._pool.fetch(SQL[query], *values, repeatable=True)
+                break
+            except asyncpg.UniqueViolationError as exc:
+                # A first attempt may have taken effect, and its answer been lost.
+                found = await self.find_upload(upload.id)
+                if found is None:
+                    await self._check_free(upload, exc)
+                    continue
+                # Without a lease others may have gone on with it: a final upload is joined.
+                if found.created_at != row.created_at or (claim and found != row):
+                    raise
+                break
+        else:
+            raise StateUnavailable("Uploads of this file_id come and go: try again.")
         return self._remember(row, 1, numbers) if claim else None
 
-    async def _taken(self, upload: Upload, cause: Exception) -> Exception:
-        """Give the error for what a unique index has refused; `cause` itself for a defect."""
+    async def _check_free(self, upload: Upload, cause: asyncpg.UniqueViolationError) -> None:
+        """Raise what a unique index has refused, with the row that it was refused for.
+
+        Return where that row has ended meanwhile, or is gone. Raises `cause` itself for a defect.
+        """
         if upload.request_key is not None:
             first = await self.find_requested(upload.request_key)
             if first is not None:
-                return RequestKeyTaken(upload=first.id)
+                raise RequestKeyTaken(upload=first.id) from cause
         if upload.file_id is not None:
             first = await self.find_active(upload.file_id)
             if first is not None:
-                return FileIdTaken(
+                raise FileIdTaken(
                     f"Upload {first.id} of this file_id is {first.state}.",
                     upload=first.id,
                     state=first.state,
-                )
-            # It has ended in between.
-            return StateUnavailable("Another upload of this file_id has just ended: try again.")
-        return cause
+                ) from cause
+        if cause.constraint_name not in _PROMISES:
+            raise cause
 
     async def record_parts(
         self, upload_id: UploadId, parts: Sequence[Part], *, expires_at: datetime | None = None
     ) -> Upload | None:
+        last = {part.number: part for part in parts}
         found = await self._pool.fetch(
             SQL["record_parts"],
             upload_id,
-            rows.render_receipts(parts),
+            rows.render_receipts(list(last.values())),
             expires_at,
             UploadState.RECEIVING in self._early,
             repeatable=True,

@@ -25,9 +25,6 @@ class Outbox(Reads):
             found = map(lookups.event, db.execute(rows.SQL["claim_events"], values))
             return sorted(found, key=lambda event: event.id)
 
-        # A look first: most find nothing, and need no transaction that writes.
-        if not await self.pending_events(1):
-            return []
         return await self._run(claim)
 
     async def settle_events(self, attempts: Sequence[Attempt]) -> None:
@@ -36,6 +33,9 @@ class Outbox(Reads):
             {
                 "id": one.event.id,
                 "attempts": one.event.attempts,
+                "was_due": None
+                if one.event.due_at is None
+                else rows.microseconds(one.event.due_at),
                 "done": json.dumps(sorted(one.done)),
                 "error": one.error,
                 "now": rows.microseconds(now),

@@ -11,7 +11,7 @@ INSERT INTO uploads (
 )
 
 -- name: update_upload
--- Guarded by the offset and the state the writer started from: a lost race changes no row (P3).
+-- Guarded by offset, state and generation the writer started from: a lost race changes no row (P3).
 -- Only the end of the lease takes part numbers back.
 -- What is not named here never changes.
 UPDATE uploads SET
@@ -21,10 +21,30 @@ UPDATE uploads SET
     tail_length = ?, tail_crc64 = ?, tail_node = ?, tail_generation = ?, generation = ?,
     unclean = ?, error_code = ?, error_message = ?, freed_at = ?, expires_at = ?, digests = ?,
     completed_at = ?, content_type = ?, held = ?, steps = ?
-WHERE id = ? AND committed_bytes + tail_length = ? AND state = ?
+WHERE id = ? AND committed_bytes + tail_length = ? AND state = ? AND generation = ?
+
+-- name: insert_first_event
+-- Of the first step of update_upload, before it, under the same guard: events keep the order of the
+-- steps, and the others are the trigger's.
+INSERT INTO outbox (upload_id, upload_seq, kind, created_at, due_at)
+SELECT id, seq, :kind, :at, :at FROM uploads
+WHERE id = :id AND committed_bytes + tail_length = :offset AND state = :was
+  AND generation = :generation
 
 -- name: mark_claimed
-UPDATE uploads SET next_part_number = ?, generation = ?, unclean = ?, held = ? WHERE id = ?
+-- Gives the row after it: what needs no lease may have changed it since the claim looked at it.
+-- generation: NULL: the holder before had let go.
+UPDATE uploads SET
+    next_part_number = :next_part_number,
+    generation = coalesce(:generation, generation),
+    unclean = unclean OR :generation IS NOT NULL,
+    held = :held
+WHERE id = :upload_id
+RETURNING id, protocol, concat, state, created_at, state_on, owner, metadata, length,
+    committed_bytes, crc64, next_part_number, object_key, multipart_id, part_size, tail_length,
+    tail_crc64, tail_node, tail_generation, generation, unclean, error_code, error_message,
+    freed_at, expires_at, digests, max_size, file_id, request_key, instructions, completed_at,
+    content_type, auto_complete
 
 -- name: mark_released
 UPDATE uploads SET
@@ -233,24 +253,30 @@ WITH RECURSIVE planned (number, start, length, part_size) AS (
 INSERT INTO upload_parts (upload_id, number, start, size)
 SELECT :id, number, start, min(part_size, length - start) FROM planned
 
--- name: stored_size
+-- name: find_some_parts
 -- numbers as a JSON array.
-SELECT coalesce(sum(size), 0) FROM upload_parts
-WHERE upload_id = :id AND etag IS NOT NULL
-  AND number IN (SELECT value FROM json_each(:numbers))
+SELECT number, size, crc64, etag FROM upload_parts
+WHERE upload_id = :id AND number IN (SELECT value FROM json_each(:numbers))
 
 -- name: record_part
 UPDATE upload_parts SET crc64 = ?, etag = ? WHERE upload_id = ? AND number = ?
 
 -- name: move_direct
--- moved: bytes that are stored more than before, or fewer. steps: for the triggers.
+-- moved: bytes that are stored more than before, or fewer. A commit from the row before this one
+-- loses by the generation. steps: for the triggers.
 UPDATE uploads SET
     committed_bytes = committed_bytes + :moved,
+    generation = generation + 1,
     expires_at = CASE WHEN expires_at < :expires_at THEN :expires_at ELSE expires_at END,
     state_on = iif(:begins AND state = 'initiated', :now, state_on),
     steps = '["receiving"]',
     state = iif(:begins, 'receiving', state)
 WHERE id = :id
+RETURNING id, protocol, concat, state, created_at, state_on, owner, metadata, length,
+    committed_bytes, crc64, next_part_number, object_key, multipart_id, part_size, tail_length,
+    tail_crc64, tail_node, tail_generation, generation, unclean, error_code, error_message,
+    freed_at, expires_at, digests, max_size, file_id, request_key, instructions, completed_at,
+    content_type, auto_complete
 
 -- name: insert_early_event
 INSERT INTO outbox (upload_id, upload_seq, kind, created_at, due_at)
@@ -327,7 +353,8 @@ SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due
 FROM outbox WHERE id = ?
 
 -- name: claim_events
--- The events of an upload come one after the other.
+-- The events of an upload come one after the other. upload_seq finds them, and may be used again by
+-- another upload once rows were removed.
 UPDATE outbox SET attempts = attempts + 1, claimed_until = :until
 WHERE id IN (
     SELECT due.id FROM outbox AS due
@@ -336,13 +363,15 @@ WHERE id IN (
       AND NOT EXISTS (
           SELECT 1 FROM outbox AS earlier
           WHERE earlier.upload_seq = due.upload_seq AND earlier.id < due.id
+            AND earlier.upload_id = due.upload_id
             AND earlier.delivered_at IS NULL AND earlier.given_up_at IS NULL)
     ORDER BY due.id LIMIT :limit)
 RETURNING upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
     given_up_at
 
 -- name: settle_event
--- One that was claimed again since has more attempts.
+-- One that was claimed again since has more attempts; one that was a dead letter in between, and
+-- begins anew, is due since then.
 UPDATE outbox SET
     done = :done,
     error = :error,
@@ -350,7 +379,8 @@ UPDATE outbox SET
     delivered_at = iif(:error IS NULL, :now, NULL),
     given_up_at = iif(:error IS NOT NULL AND :due_at IS NULL, :now, NULL),
     due_at = coalesce(:due_at, due_at)
-WHERE id = :id AND attempts = :attempts AND delivered_at IS NULL AND given_up_at IS NULL
+WHERE id = :id AND attempts = :attempts AND due_at = :was_due
+  AND delivered_at IS NULL AND given_up_at IS NULL
 
 -- name: retry_event
 UPDATE outbox SET given_up_at = NULL, attempts = 0, due_at = :now, claimed_until = 0

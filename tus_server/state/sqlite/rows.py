@@ -36,8 +36,7 @@ class Change(NamedTuple):
     """A commit, as the thread that writes it needs it.
 
     release: the lease ends. held: it goes on, and has set part numbers aside. may_repeat: the row
-    may be `after` already. now: microseconds since 1970. early: of the steps, those that are events
-    beside states.EVENTS.
+    may be `after` already. now: microseconds since 1970. is_early: the first step is an event, too.
     """
 
     before: Upload
@@ -49,7 +48,7 @@ class Change(NamedTuple):
     held: bool
     may_repeat: bool
     now: int
-    early: tuple[UploadState, ...] = ()
+    is_early: bool = False
 
 
 def _received(upload: Upload) -> tuple[Any, ...]:
@@ -200,33 +199,50 @@ def record_parts(
     before = find(db, upload_id)
     if before is None or not before.is_direct or before.state not in UNFINISHED:
         return None
-    about = {"id": upload_id, "numbers": json.dumps([part.number for part in parts])}
-    (size,) = db.execute(SQL["stored_size"], about).fetchone()
-    db.executemany(
-        SQL["record_part"],
-        [(signed(part.crc64), part.etag, upload_id, part.number) for part in parts],
-    )
-    (size_now,) = db.execute(SQL["stored_size"], about).fetchone()
-    begins = any(part.etag is not None for part in parts)
+    told = {part.number: (signed(part.crc64), part.etag) for part in parts}
+    about = {"id": upload_id, "numbers": json.dumps(list(told))}
+    moved, new = 0, []
+    for number, size, *had in db.execute(SQL["find_some_parts"], about):
+        crc, etag = told[number]
+        if [crc, etag] != had:
+            new.append((crc, etag, upload_id, number))
+            moved += size * ((etag is not None) - (had[1] is not None))
+    if not new and not _is_later(expires_at, before.expires_at):
+        return before
+    db.executemany(SQL["record_part"], new)
+    begins = any(etag is not None for _, etag, *_ in new)
     values = {
         "id": upload_id,
-        "moved": size_now - size,
+        "moved": moved,
         "begins": begins,
         "expires_at": expires_at,
         "now": now,
     }
-    db.execute(SQL["move_direct"], values)
+    after = upload(db.execute(SQL["move_direct"], values).fetchone())
     if is_news and begins and before.state is UploadState.INITIATED:
         db.execute(SQL["insert_early_event"], {"id": upload_id, "kind": UploadState.RECEIVING})
-    return find(db, upload_id)
+    return after
 
 
-def mark_claimed(db: Connection, claims: Sequence[tuple[Upload, bool]]) -> None:
-    """Write down what claims have changed in rows; with each, whether numbers were set aside."""
-    db.executemany(
-        SQL["mark_claimed"],
-        [(row.next_part_number, row.generation, row.unclean, held, row.id) for row, held in claims],
-    )
+def _is_later(told: int | None, known: datetime | None) -> bool:
+    return told is not None and known is not None and told > microseconds(known)
+
+
+class Mark(NamedTuple):
+    """What a claim changes in a row. generation: None: it was taken from nobody."""
+
+    upload_id: UploadId
+    next_part_number: int
+    generation: int | None
+    held: bool
+
+
+def mark_claimed(db: Connection, marks: Sequence[Mark]) -> list[Upload]:
+    """Write down what claims have changed in rows; give those as they are then."""
+    found = []
+    for mark in marks:
+        found.append(upload(db.execute(SQL["mark_claimed"], mark._asdict()).fetchone()))
+    return found
 
 
 def mark_released(
@@ -242,9 +258,19 @@ def update(db: Connection, change: Change) -> None:
 
     Raises LeaseLost, then nothing was changed.
     """
-    after = change.after
+    after, before = change.after, change.before
     if change.may_repeat and _took_effect(db, change):
         return
+    if change.is_early:
+        values = {
+            "id": after.id,
+            "kind": change.steps[0],
+            "at": microseconds(after.state_on),
+            "offset": before.offset,
+            "was": before.state,
+            "generation": before.generation,
+        }
+        db.execute(SQL["insert_first_event"], values)
     changed = db.execute(
         SQL["update_upload"],
         (
@@ -256,8 +282,9 @@ def update(db: Connection, change: Change) -> None:
             change.held,
             _render_steps(change.steps),
             after.id,
-            change.before.offset,
-            change.before.state,
+            before.offset,
+            before.state,
+            before.generation,
         ),
     ).rowcount
     if changed != 1:
@@ -269,8 +296,6 @@ def update(db: Connection, change: Change) -> None:
             SQL["insert_part"],
             [(after.id, p.number, p.start, p.size, signed(p.crc64), p.etag) for p in change.parts],
         )
-    for state in change.early:
-        db.execute(SQL["insert_early_event"], {"id": after.id, "kind": state})
     if change.note is not None:
         query = SQL["note_last_step" if change.steps else "add_note"]
         db.execute(query, {"id": after.id, "note": change.note, "at": change.now})

@@ -105,7 +105,7 @@ class SqliteState(Upkeep, Outbox):
         # No await between the look and the grant, and the row is the cached one: still current.
         upload, lease = self._leases.grant(upload, numbers)
         if numbers or upload_id in self._leases.lapsed:
-            await self._write_claims([(upload, lease)])
+            [(upload, lease)] = await self._write_claims([(upload, lease)])
         return Claim(upload, lease)
 
     async def claim_unfinished(
@@ -136,9 +136,10 @@ class SqliteState(Upkeep, Outbox):
             raise
         lapsed = self._leases.lapsed
         changed = [claim for claim in claims if numbers or claim[0].id in lapsed]
-        if changed:
-            await self._write_claims(changed)
-        return claims
+        if not changed:
+            return claims
+        written = {claim[0].id: claim for claim in await self._write_claims(changed)}
+        return [written.get(claim[0].id, claim) for claim in claims]
 
     async def release(
         self, lease: Lease, *, next_part_number: int | None = None, clean: bool = True
@@ -165,28 +166,38 @@ class SqliteState(Upkeep, Outbox):
             lambda db: rows.mark_released(db, upload_id, number, unclean=not clean), settle
         )
 
-    async def _write_claims(self, claims: list[tuple[Upload, Lease]]) -> None:
-        """Make durable what leases just granted have changed in their rows."""
+    async def _write_claims(self, claims: list[tuple[Upload, Lease]]) -> list[tuple[Upload, Lease]]:
+        """Make durable what leases just granted have changed in their rows; give the rows after."""
 
-        def settle(result: None, error: BaseException | None) -> None:
+        def settle(written: list[Upload] | None, error: BaseException | None) -> None:
+            for upload in written or ():
+                self._remember(upload)
+                self._leases.lapsed.discard(upload.id)
             for upload, lease in claims:
-                if error is None:
-                    self._remember(upload)
-                    self._leases.lapsed.discard(upload.id)
-                else:
+                if error is not None:
                     self._cache.pop(upload.id, None)  # outcome unknown: the file knows
                 if error is not None or writing.cancelled():
                     self._leases.end(lease, lapsed=True)
 
-        marks = [(upload, bool(lease.numbers)) for upload, lease in claims]
+        lapsed = self._leases.lapsed
+        marks = [
+            rows.Mark(
+                upload.id,
+                upload.next_part_number,
+                lease.epoch if upload.id in lapsed else None,
+                held=bool(lease.numbers),
+            )
+            for upload, lease in claims
+        ]
         writing = self._writer.submit(lambda db: rows.mark_claimed(db, marks), settle)
         try:
-            await writing
+            written: list[Upload] = await writing
         except asyncio.CancelledError:
             if not writing.cancelled():  # it was done, and the caller never hears of it
                 for _, lease in claims:
                     self._leases.end(lease, lapsed=True)
             raise
+        return [(upload, lease) for upload, (_, lease) in zip(written, claims, strict=True)]
 
     # --- other processes: there are none
 
@@ -295,7 +306,7 @@ class SqliteState(Upkeep, Outbox):
             held=bool(lease.numbers) and not release,
             may_repeat=not is_new,
             now=0 if note is None else rows.microseconds(self.now()),
-            early=self._early_of(steps, after),
+            is_early=bool(steps) and steps[0] in self._early and not after.is_partial,
         )
         await self._writer.submit(lambda db: rows.update(db, change), settle)
 
@@ -309,11 +320,6 @@ class SqliteState(Upkeep, Outbox):
     async def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self._writer.submit(query)
         return result
-
-    def _early_of(self, steps: tuple[UploadState, ...], after: Upload) -> tuple[UploadState, ...]:
-        if not self._early or after.is_partial:
-            return ()
-        return tuple(step for step in steps if step in self._early)
 
     def _remember_committed(self, after: Upload, *, release: bool) -> None:
         known = self._cache.get(after.id)
