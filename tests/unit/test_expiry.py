@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.support.fakes import FakeClock, make_upload
 from tus_server.cli.arguments import parse_duration
 from tus_server.core.expiry import GRANULE_S, NEVER, Expiry
+from tus_server.core.jobs import Instructions
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.reap import Limits
@@ -54,6 +55,15 @@ def test_bytes_that_come_soon_after_others_change_no_row() -> None:
     clock.advance(GRANULE_S / 2)
 
     assert WEEK.slid(upload, clock.moment) is upload
+
+
+@pytest.mark.parametrize("expiry", [WEEK, NEVER])
+def test_a_time_the_application_has_set_is_not_moved_by_bytes(expiry: Expiry) -> None:
+    clock = FakeClock()
+    upload = replace(created(clock, WEEK), instructions=Instructions(fixed_expiry=True))
+    clock.advance(3 * DAY_S)
+
+    assert expiry.slid(upload, clock.moment) is upload
 
 
 def test_the_age_caps_what_bytes_extend() -> None:

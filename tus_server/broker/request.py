@@ -28,8 +28,8 @@ class About(TypedDict, total=False):
     metadata: texts by name. checksum: algorithm and digest of the whole content, which the finished
     object has to have. file_id: what the application knows the file by; at most one upload of it is
     active. success_job, failure_job: one of them is enqueued, once. expires_in_s: until it is given
-    up if it is not complete. idempotency_key: the same key and the same request give the same
-    upload.
+    up if it is not complete, whatever has arrived; without it bytes extend its life as that of any
+    upload. idempotency_key: the same key and the same request give the same upload.
     """
 
     filename: str | None
@@ -73,6 +73,7 @@ def make_command(kind: Kind, size: int | None, about: About) -> Initiate:
                 require_acceptance=about.get("require_acceptance", False),
                 request_digest=None if key is None else _digest(kind, size, about),
                 by_application=True,
+                fixed_expiry=about.get("expires_in_s") is not None,
             ),
         ),
     )

@@ -26,10 +26,10 @@ class Expiry:
 
     def slid(self, upload: Upload, now: datetime) -> Upload:
         """Let bytes committed now extend the life of `upload`; never shortens it (T73)."""
+        if upload.instructions.fixed_expiry:
+            return upload
         if self.after_s is None:
-            # What the application has set a time for keeps that.
-            is_told = upload.instructions.by_application or upload.expires_at is None
-            return upload if is_told else replace(upload, expires_at=None)
+            return upload if upload.expires_at is None else replace(upload, expires_at=None)
         known = upload.expires_at
         least = now + timedelta(seconds=self.after_s)
         if known is not None and known >= self.capped(least, upload.created_at):

@@ -30,7 +30,8 @@ class Instructions:
     success_job, failure_job: None: the server's default. require_acceptance: the outcome is the
     application's verdict on the verified upload. request_digest: of the request that created it,
     so that another one under the same Idempotency-Key is told from a repetition. by_application:
-    it was created through the API, for whatever kind of client.
+    it was created through the API, for whatever kind of client. fixed_expiry: bytes do not extend
+    its life.
     """
 
     success_job: Job | None = None
@@ -38,6 +39,7 @@ class Instructions:
     require_acceptance: bool = False
     request_digest: str | None = None
     by_application: bool = False
+    fixed_expiry: bool = False
 
 
 NONE = Instructions()

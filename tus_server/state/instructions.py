@@ -15,7 +15,7 @@ def render_instructions(instructions: Instructions) -> str | None:
         job: Job | None = getattr(instructions, name)
         if job is not None:
             found[name] = {"name": job.name, "kwargs": job.kwargs}
-    for name in ("require_acceptance", "by_application"):
+    for name in ("require_acceptance", "by_application", "fixed_expiry"):
         if getattr(instructions, name):
             found[name] = True
     if instructions.request_digest is not None:

@@ -35,9 +35,17 @@ async def sign(
     parts = _choose(await engine.state.find_parts(upload_id), numbers)
     assert engine.direct is not None
     upload = await begin(engine, upload)
+    await _extend(engine, upload)
     expires_at = engine.clock.now() + timedelta(seconds=engine.sign_expires_s)
     requests = await engine.direct.sign_parts(upload, parts, expires_at=expires_at)
     return [(part.number, request) for part, request in zip(parts, requests, strict=True)]
+
+
+async def _extend(engine: Engine, upload: Upload) -> None:
+    """Let who asks for signatures keep the upload alive: of parts in another store nobody hears."""
+    later = engine.expiry.slid(upload, engine.state.now()).expires_at
+    if later is not None and later != upload.expires_at:
+        await engine.state.record_parts(upload.id, (), expires_at=later)
 
 
 async def begin(engine: Engine, upload: Upload) -> Upload:
