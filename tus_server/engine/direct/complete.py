@@ -109,8 +109,8 @@ async def _commit(engine: Engine, seen: Upload, completed: Upload) -> Upload:
         if row.state in _DONE:
             return row
         check_takes_parts(engine, row)
-        # A part that was sent again since the look is not what was compared.
-        if row.committed_bytes != seen.committed_bytes or row.state is not seen.state:
+        # A part that was sent since the look is not what was compared; it moves the generation.
+        if row.generation != seen.generation:
             raise PartsDiffer("Parts were sent while the upload was being completed: try again.")
         after = replace(row, crc64=completed.crc64, digests=completed.digests)
         steps = (UploadState.COMPLETED,)
