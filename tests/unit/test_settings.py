@@ -565,6 +565,34 @@ def test_credentials_need_named_origins() -> None:
     assert load_settings(cors_credentials=True, cors_origins="https://a.example").cors_credentials
 
 
+@pytest.mark.parametrize("token", ["short", "with a blank in the middle", "ümlaut" * 5, "x" * 513])
+def test_an_api_token_is_long_and_visible_and_never_shown(token: str) -> None:
+    said = refusal(api_token=token)
+
+    assert said.startswith("TUS_API_TOKEN is '***', by --api-token: give at least 16 visible")
+    assert token not in said
+
+
+def test_the_api_token_is_no_part_of_what_settings_show_of_themselves() -> None:
+    settings = load_settings(api_token="s3cret-" * 4)
+
+    assert settings.api_token == "s3cret-" * 4
+    assert "s3cret" not in repr(settings)
+    assert load_settings(api_token=" ").api_token is None
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/", "/api/uploads/", "/api/uploads/x/", "/direct/", "/companion/"]
+)
+def test_uploads_are_not_where_the_server_itself_answers(path: str) -> None:
+    assert "TUS_BASE_PATH" in refusal(base_path=path)
+
+
+@pytest.mark.parametrize("path", ["/", "/api/files/", "/apis/", "/directory/"])
+def test_uploads_may_be_beside_what_the_server_itself_answers(path: str) -> None:
+    assert load_settings(base_path=path).base_path == path
+
+
 def test_unknown_variables_are_listed_with_the_likely_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUS_PROT", "1")
     monkeypatch.setenv("TUS_WHATEVER", "1")

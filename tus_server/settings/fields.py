@@ -18,13 +18,21 @@ CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.split_li
 
 
 def setting(
-    description: str, expects: str, *, default: Any, shown: str | None = None, **limits: Any
+    description: str,
+    expects: str,
+    *,
+    default: Any,
+    shown: str | None = None,
+    secret: bool = False,
+    **limits: Any,
 ) -> Any:
     """Declare a field; `expects` ends the sentence on a wrong value, `shown` is a default in words.
 
-    Sizes are in bytes.
+    Sizes are in bytes. secret: the value is shown nowhere, wrong or not.
     """
-    extra: dict[str, Any] = {"expects": expects, "shown": shown}
+    extra: dict[str, Any] = {"expects": expects, "shown": shown, "secret": secret}
+    if secret:
+        limits["repr"] = False
     return Field(default=default, description=description, json_schema_extra=extra, **limits)
 
 
@@ -54,6 +62,16 @@ def find_shown(field: FieldInfo) -> str | None:
     """Give the default in words, if it has any."""
     shown: str | None = _extra(field)["shown"]
     return shown
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Tell whether the value is never shown."""
+    return bool(_extra(field)["secret"])
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Tell whether `setting` was told that the value is a secret."""
+    return bool(_extra(field)["secret"])
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:

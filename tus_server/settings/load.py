@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from tus_server.core.errors import SettingsInvalid
-from tus_server.settings.fields import PREFIX, get_expects, variable
+from tus_server.settings.fields import PREFIX, get_expects, is_secret, variable
 from tus_server.settings.model import Settings
-from tus_server.settings.sentences import render_hint, render_wrong_setting
+from tus_server.settings.sentences import HIDDEN, render_hint, render_wrong_setting
 from tus_server.settings.sources import find_config, read_config
 
 
@@ -49,7 +49,15 @@ def _render_lines(
         name = str(error["loc"][0])
         if name in fields:
             expects, origin = get_expects(fields[name]), _origin(name, flags, path, in_file)
-            line = render_wrong_setting(variable(name), error, expects=expects, origin=origin)
+            if is_secret(fields[name]):
+                error["input"] = HIDDEN
+            line = render_wrong_setting(
+                variable(name),
+                error,
+                expects=expects,
+                origin=origin,
+                is_secret=is_secret(fields[name]),
+            )
         else:
             line = f"{name!r} is no setting{render_hint(name, fields)}"
         lines.append(line)

@@ -12,8 +12,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from tus_server.jobs.names import JobRules
 from tus_server.settings import urls
+from tus_server.settings.api import ApiSettings
 from tus_server.settings.fields import PREFIX
+from tus_server.settings.jobs import JobSettings
 from tus_server.settings.lifetime import LifetimeSettings
 from tus_server.settings.node import NodeSettings
 from tus_server.settings.requests import RequestSettings
@@ -27,11 +30,13 @@ from tus_server.settings.values import Unfit
 
 # pydantic takes the fields of the last base first, and tables list them in that order.
 class Settings(
+    JobSettings,
     LifetimeSettings,
     RequestSettings,
     StoreSettings,
     StateSettings,
     NodeSettings,
+    ApiSettings,
     ServingSettings,
     BaseSettings,
 ):
@@ -73,6 +78,15 @@ class Settings(
         if self.store_url is None:
             return self.data_dir.absolute()
         return urls.parse_file_url(self.store_url).absolute()
+
+    @property
+    def job_rules(self) -> JobRules:
+        """Which names of jobs lead somewhere."""
+        return JobRules(
+            prefixes=self.job_prefixes,
+            allow_private=self.webhook_allow_private,
+            has_queue=self.uses_postgres,
+        )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

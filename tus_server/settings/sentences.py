@@ -8,14 +8,18 @@ from pydantic_core import ErrorDetails
 
 from tus_server.settings.values import Unfit
 
+HIDDEN = "***"  # in the place of what nobody may see
 _MAX_SHOWN_CHARS = 120
 
 
-def render_wrong_setting(name: str, error: ErrorDetails, *, expects: str, origin: str) -> str:
+def render_wrong_setting(
+    name: str, error: ErrorDetails, *, expects: str, origin: str, is_secret: bool = False
+) -> str:
     """Render one sentence; `expects` is the remedy unless the error brings its own."""
     reason = error.get("ctx", {}).get("error")
     remedy = str(reason) if isinstance(reason, Unfit) else expects
-    return f"{name} is {_render_given(error['input'])}{origin}: {remedy}."
+    given = "'***'" if is_secret else _render_given(error["input"])
+    return f"{name} is {given}{origin}: {remedy}."
 
 
 def render_hint(name: str, known: Iterable[str]) -> str:
@@ -28,10 +32,10 @@ def _render_given(value: object) -> str:
     """Render a value on one line, without the secrets that a URL may hold."""
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     if "://" in text:
-        text = re.sub(r"(?s)//.*@", "//***@", text)
-        text = re.sub(r"(?s)\?.*", "?***", text)
+        text = re.sub(r"(?s)//.*@", f"//{HIDDEN}@", text)
+        text = re.sub(r"(?s)\?.*", f"?{HIDDEN}", text)
     elif re.search(r":.*@", text):  # a URL without its slashes
-        text = re.sub(r"(?s).*@", "***@", text)
+        text = re.sub(r"(?s).*@", f"{HIDDEN}@", text)
     if len(text) > _MAX_SHOWN_CHARS:
         text = text[:_MAX_SHOWN_CHARS] + "..."
     return repr(text)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from tus_server.jobs.names import find_fault
 from tus_server.settings.fields import MIB, variable
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
 
 # S3 has it so for every part but the last.
 MIN_S3_PART_SIZE: Final = 5 * MIB
+# Where this server answers by itself. At the root the uploads leave these alone.
+OWN_PATHS: Final = ("/api/uploads/", "/companion/s3/", "/direct/")
 
 
 def find_clashes(settings: "Settings") -> dict[str, str]:
@@ -33,6 +36,9 @@ def find_clashes(settings: "Settings") -> dict[str, str]:
             "there is no S3 store to redirect to; give proxy or off, or set TUS_STORE_URL to"
             " s3://bucket/prefix"
         )
+    base = settings.base_path
+    if base != "/" and any(own.startswith(base) or base.startswith(own) for own in OWN_PATHS):
+        found["base_path"] = "the server itself answers there; give another path, such as /files/"
     return found
 
 
@@ -46,6 +52,10 @@ def idle_settings(settings: "Settings") -> list[str]:
             sentences.append(f"{variable(name)} has no effect: TUS_STORE_URL is no S3 store.")
         elif not settings.uses_postgres and name.startswith("state_") and name != "state_url":
             sentences.append(f"{variable(name)} has no effect: TUS_STATE_URL is not Postgres.")
+        elif name.startswith("hooks_") and settings.hooks_url is None:
+            sentences.append(f"{variable(name)} has no effect: TUS_HOOKS_URL is not set.")
+        elif name == "verifier_timeout_s" and settings.verifier is None:
+            sentences.append(f"{variable(name)} has no effect: TUS_VERIFIER is not set.")
         elif name == "expires_at_most_s" and settings.expires_after_s == 0:
             sentences.append(f"{variable(name)} has no effect: TUS_EXPIRES_AFTER_S is 0.")
     return sentences
