@@ -21,6 +21,7 @@ from tus_server.core.errors import (
     ClientGone,
     FileIdTaken,
     LeaseLost,
+    PartsDiffer,
     RequestKeyTaken,
     StoreUnavailable,
     TailMissing,
@@ -838,7 +839,9 @@ class FakeObjects:
         stored = self.disk.get(upload.id, StoredUpload())
         if stored.whole is None or stored.partial is not None:
             assert upload.length is not None
-            if self._limits.keeps_receipts:
+            if upload.is_direct and self._limits.keeps_receipts:
+                whole = joined_direct(stored, upload, parts)
+            elif self._limits.keeps_receipts:
                 whole = self._joined(stored, upload, parts)
             else:
                 whole = (stored.partial or b"")[: upload.length]
@@ -849,7 +852,7 @@ class FakeObjects:
         else:
             self._check_whole(upload, stored.whole)
             stored.multiparts.pop(upload.multipart_id or "", None)
-        return upload.crc64
+        return crc64(stored.whole)
 
     async def join(
         self,
@@ -938,13 +941,13 @@ class FakeObjects:
             stored.partial = stored.whole = None
         elif upload.state in FINISHED:
             stored.partial = None
-        elif stored.partial is not None:
+        elif stored.partial is not None and not upload.is_direct:
             stored.partial = stored.partial[: upload.committed_bytes]
 
     def _check_committed(self, upload: Upload) -> None:
         """Raise BytesMissing unless as many bytes are stored as are committed."""
         committed = upload.committed_bytes
-        if not committed or upload.state in FINISHED:
+        if not committed or upload.state in FINISHED or upload.is_direct:
             return
         stored = self.disk.get(upload.id, StoredUpload())
         found = len(stored.partial or b"")
@@ -975,8 +978,30 @@ class FakeObjects:
     def _check_whole(self, upload: Upload, whole: bytes) -> None:
         if len(whole) != upload.length:
             raise BytesMissing(f"{len(whole)} of {upload.length} bytes")
-        if crc64(whole) != upload.crc64:
+        if crc64(whole) != upload.crc64 and upload.crc64 is not None:
             raise BytesMissing("the bytes are not those that were received")
+
+
+def direct_etag(content: bytes) -> str:
+    """Give the ETag of a part that a client has sent by itself."""
+    return f'"{crc64(content):016x}"'
+
+
+def joined_direct(stored: StoredUpload, upload: Upload, parts: Sequence[Part]) -> bytes:
+    """Do what S3 does: the parts whose ETags are listed, and no others.
+
+    Raises: PartsDiffer, BytesMissing (the multipart upload is gone as a whole).
+    """
+    found = stored.multiparts.get(upload.multipart_id or "")
+    whole = b""
+    for part in parts:
+        if found is None and part.etag is not None:
+            raise BytesMissing("no such multipart upload")
+        _, block = (found or {}).get(part.number, (-1, b""))
+        if part.etag is None or direct_etag(block) != part.etag:
+            raise PartsDiffer(f"part {part.number}", part=part.number)
+        whole += block
+    return whole
 
 
 def tidy(disk: dict[UploadId, StoredUpload], upload_id: UploadId) -> None:

@@ -139,9 +139,8 @@ class Bucket:
     async def create(self, upload: Upload, failures: list[Exception]) -> str:
         """Begin a multipart upload; give its id. Each of the failures may have left one behind."""
         arguments = self._of(upload)
-        if upload.is_direct:
-            pass  # browsers know no CRC-64: an algorithm named here would be asked of every part
-        elif not self.wants_md5:
+        # What is named here may be asked of every part, and browsers know no CRC-64.
+        if not self.wants_md5 and not upload.is_direct:
             arguments["ChecksumAlgorithm"] = "CRC64NVME"
             if self.capabilities.checksum is ChecksumMode.FULL_OBJECT:
                 arguments["ChecksumType"] = "FULL_OBJECT"
@@ -218,19 +217,22 @@ class Bucket:
 
         Raises: Refused (`accept`).
         """
-        # What the parts were stored with has to be said again, where it was kept.
-        checked = not self.wants_md5 and not upload.is_direct
-        listed: list[dict[str, Any]] = []
-        for part, etag in parts:
-            listed.append({"PartNumber": part.number, "ETag": etag})
-            if checked and part.crc64 is not None:
-                listed[-1]["ChecksumCRC64NVME"] = encoded(part.crc64)
+        listed: list[dict[str, Any]] = [
+            {"PartNumber": part.number, "ETag": etag} for part, etag in parts
+        ]
         arguments: dict[str, Any] = {"MultipartUpload": {"Parts": listed}}
-        if self.capabilities.checksum is ChecksumMode.FULL_OBJECT:
+        tells_whole = self.capabilities.checksum is ChecksumMode.FULL_OBJECT
+        if tells_whole:
             arguments["MpuObjectSize"] = upload.length
-            if checked and upload.crc64 is not None:
-                arguments["ChecksumType"] = "FULL_OBJECT"
-                arguments["ChecksumCRC64NVME"] = encoded(upload.crc64)
+        # What the parts were stored with has to be said again, where it was kept.
+        if not self.wants_md5 and not upload.is_direct:
+            for entry, (part, _) in zip(listed, parts, strict=True):
+                assert part.crc64 is not None
+                entry["ChecksumCRC64NVME"] = encoded(part.crc64)
+            if tells_whole:
+                assert upload.crc64 is not None
+                arguments |= {"ChecksumType": "FULL_OBJECT"}
+                arguments |= {"ChecksumCRC64NVME": encoded(upload.crc64)}
         if self.capabilities.conditional_completes:
             arguments["IfNoneMatch"] = "*"
         return await self.client.call(

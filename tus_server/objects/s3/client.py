@@ -13,7 +13,7 @@ from typing import Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.handlers import add_expect_header
 
 from tus_server.core.errors import SettingsInvalid
@@ -21,6 +21,7 @@ from tus_server.core.parts import MIB
 from tus_server.objects.s3.body import PartBody
 from tus_server.objects.s3.failures import DRIVER_ERRORS, Refused, unavailable
 from tus_server.objects.s3.options import S3Options
+from tus_server.objects.s3.signing import Keys
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
@@ -39,9 +40,11 @@ class S3Client:
     StorageFull.
     """
 
-    def __init__(self, driver: Any, options: S3Options) -> None:
+    def __init__(self, driver: Any, options: S3Options, credentials: Any) -> None:
+        """credentials: those the driver signs with; None: there are none."""
         self.driver = driver
         self._options = options
+        self._credentials = credentials
         self._bodies = asyncio.Semaphore(options.max_concurrency)
         self._small = asyncio.Semaphore(SMALL_CALLS)
         self._copies = asyncio.Semaphore(COPIES)
@@ -75,17 +78,32 @@ class S3Client:
 
     async def presign(self, operation: str, *, expires_s: int, **arguments: Any) -> str:
         """Give a URL for a call that somebody else makes. Credentials may be fetched for it."""
+        async with self._signing(operation):
+            url: str = await self.driver.generate_presigned_url(
+                operation, Params=arguments, ExpiresIn=expires_s
+            )
+        return url
+
+    async def keys(self) -> Keys:
+        """Give what calls are signed with now. It may be fetched, or renewed, for this."""
+        async with self._signing("credentials"):
+            if self._credentials is None:
+                raise NoCredentialsError
+            found = await self._credentials.get_frozen_credentials()
+        # botocore 1.40: no method tells it. Only credentials for a time have it.
+        expires_at = getattr(self._credentials, "_expiry_time", None)
+        return Keys(found.access_key, found.secret_key, found.token, expires_at)
+
+    @asynccontextmanager
+    async def _signing(self, operation: str) -> AsyncIterator[None]:
         options = self._options
         try:
             async with asyncio.timeout(options.connect_timeout_s + options.read_timeout_s):
-                url: str = await self.driver.generate_presigned_url(
-                    operation, Params=arguments, ExpiresIn=expires_s
-                )
+                yield
         except ClientError as exc:
             raise Refused(operation, exc).translated() from exc
         except DRIVER_ERRORS as exc:
             raise unavailable(operation, exc) from exc
-        return url
 
     async def _repeat(
         self,
@@ -221,6 +239,7 @@ async def open_client(options: S3Options) -> AsyncIterator[S3Client]:
             # The default one lists every feature in use, for a tenth of the cost of a small call.
             user_agent="tus-server",
         )
+        credentials = await session.get_credentials()
         context = session.client(
             "s3",
             region_name=region or "us-east-1",
@@ -237,6 +256,6 @@ async def open_client(options: S3Options) -> AsyncIterator[S3Client]:
         driver.meta.events.unregister("before-call.s3", add_expect_header)
         driver.meta.events.register("before-call.s3", expect_continue)
         resolve_by_bucket(driver)
-        yield S3Client(driver, options)
+        yield S3Client(driver, options, credentials)
     finally:
         await context.__aexit__(None, None, None)

@@ -1,13 +1,14 @@
 """Making the object of the stored parts, and knowing afterwards that it is the right one.
 
 Complete may have succeeded although no answer came, or by another node: so every answer but a
-clear success is followed by a look at the object.
+clear success is followed by a look at the object. Parts that clients have sent to the store by
+themselves are those with the ETags in the rows, and no others: the store compares them.
 """
 
 import asyncio
 from collections.abc import Sequence
 
-from tus_server.core.errors import BytesMissing, StoreUnavailable
+from tus_server.core.errors import BytesMissing, PartsDiffer, StoreUnavailable
 from tus_server.core.upload import Part, Upload
 from tus_server.objects.s3.bucket import Bucket, Found, crc64_of, multipart_etag
 from tus_server.objects.s3.client import FIRST_PAUSE_S, Answer
@@ -33,16 +34,19 @@ class Finisher:
         self, upload: Upload, parts: Sequence[Part], confirm: Confirm | None
     ) -> int | None:
         """See ports.ObjectStore."""
-        await self._complete(upload, parts, confirm)
-        if upload.crc64 is not None:
-            return upload.crc64
-        found = await self._bucket.find_object(upload)
-        return None if found is None else found.crc64
-
-    async def _complete(
-        self, upload: Upload, parts: Sequence[Part], confirm: Confirm | None
-    ) -> None:
         listed = [(part, part.etag or "") for part in parts]
+        if not upload.is_direct:
+            await self._complete(upload, listed, confirm)
+            return upload.crc64
+        for part in parts:
+            if part.etag is None:
+                raise _differs(part)
+        await self._complete(upload, listed, confirm)
+        # Nothing that was sent came by here, so that nothing but a look tells what it has become.
+        found = await self._require_right(upload, listed)
+        return found.crc64 if upload.crc64 is None else upload.crc64
+
+    async def _complete(self, upload: Upload, listed: Listed, confirm: Confirm | None) -> None:
         if upload.multipart_id is None:
             await self._require_object(upload, listed, "S3 has no object of it")
             return
@@ -64,7 +68,7 @@ class Finisher:
                     continue
                 if compared:
                     raise self._refused(upload, exc) from exc
-                listed = await self._listed_by_store(upload, parts)
+                listed = await self._listed_by_store(upload, listed)
                 compared = True
             except StoreUnavailable:
                 if await self._is_there(upload, listed):
@@ -74,7 +78,8 @@ class Finisher:
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
             else:
-                await self._check(answer, upload, listed)
+                if not upload.is_direct:  # which complete() looks at in any case
+                    await self._check(answer, upload, listed)
                 break
         else:
             raise StoreUnavailable("S3 keeps refusing to complete the upload.")
@@ -88,11 +93,16 @@ class Finisher:
         expected = self._expected_etag(listed)
         if told.crc64 is None and expected is not None and told.etag.strip('"') == expected:
             return
+        await self._require_right(upload, listed)
+
+    async def _require_right(self, upload: Upload, listed: Listed) -> Found:
+        """Give what the store tells of the object. Raises: StoreUnavailable, BytesMissing."""
         found = await self._bucket.find_object(upload)
         if found is None:
             raise StoreUnavailable("S3 has completed the upload and does not show the object yet.")
         if not await self._is_right(upload, found, listed):
             raise BytesMissing(f"The object of upload {upload.id} is not what was received.")
+        return found
 
     async def _is_there(self, upload: Upload, listed: Listed) -> bool:
         """Tell whether the right object exists."""
@@ -129,24 +139,29 @@ class Finisher:
         self._losses.found(upload)
         return True
 
-    async def _listed_by_store(self, upload: Upload, parts: Sequence[Part]) -> Listed:
+    async def _listed_by_store(self, upload: Upload, listed: Listed) -> Listed:
         """Give the row's parts with the ETags the store has for them.
 
-        Raises: BytesMissing, StoreUnavailable (a part is not there, or is not the row's).
+        Raises: PartsDiffer, BytesMissing, StoreUnavailable (a part is not there, or is not the
+        row's).
         """
         try:
             stored = await self._bucket.list_parts(upload)
-        except Refused:
-            stored = {}
-        listed: Listed = []
-        for part in parts:
+        except Refused as exc:
+            denied = f"Upload {upload.id}: S3 has no parts of it any more."
+            raise self._losses.conclude(upload, denied) from exc
+        found_listed: Listed = []
+        for part, _ in listed:
             found = stored.get(part.number)
+            if upload.is_direct and not (found and _is_recorded(found, part)):
+                # What was never acknowledged here is not lost: the client has to send it again.
+                raise _differs(part)
             if found is None or not _is_part(found, part):
                 raise self._losses.conclude(
                     upload, f"Upload {upload.id}: part {part.number} is not in S3 as received."
                 )
-            listed.append((part, found.etag))
-        return listed
+            found_listed.append((part, found.etag))
+        return found_listed
 
     def _refused(self, upload: Upload, exc: Refused) -> Exception:
         if exc.code in WRONG_CHECKSUM:
@@ -167,4 +182,20 @@ def _is_part(found: Found, part: Part) -> bool:
         return False
     if found.crc64 is not None:
         return found.crc64 == part.crc64
+    return _is_same_etag(found, part)
+
+
+def _is_recorded(found: Found, part: Part) -> bool:
+    """Tell whether a listed part is the one of a direct upload that was written down."""
+    return found.size == part.size and _is_same_etag(found, part)
+
+
+def _is_same_etag(found: Found, part: Part) -> bool:
     return found.etag.strip('"') == (part.etag or "").strip('"')
+
+
+def _differs(part: Part) -> PartsDiffer:
+    return PartsDiffer(
+        f"Part {part.number} is not in the store as it was when the upload was completed.",
+        part=part.number,
+    )

@@ -18,6 +18,7 @@ from tus_server.objects.s3 import sweep
 from tus_server.objects.s3.assembly import Room
 from tus_server.objects.s3.bucket import Bucket
 from tus_server.objects.s3.client import open_client
+from tus_server.objects.s3.direct import open_direct
 from tus_server.objects.s3.download import object_stream
 from tus_server.objects.s3.finish import Finisher
 from tus_server.objects.s3.join import Joiner
@@ -26,7 +27,7 @@ from tus_server.objects.s3.losses import LOST_AFTER_S, Losses
 from tus_server.objects.s3.options import Capabilities, Described, S3Options
 from tus_server.objects.s3.parked import ParkedTails
 from tus_server.objects.s3.probe import probe
-from tus_server.objects.s3.start import check_bucket
+from tus_server.objects.s3.start import check_bucket, settings_errors
 from tus_server.objects.s3.writer import S3Writer
 from tus_server.ports import Blocks, Confirm, Joined, StoreLimits, UploadWriter
 
@@ -73,6 +74,8 @@ class S3Objects:
             self._joiner = Joiner(self._bucket, self._room, self._losses, self._limits)
             stack.push_async_callback(self._joiner.close)
             self.tails = ParkedTails(self._bucket, self._room)
+            with settings_errors(options):
+                self.direct = await open_direct(self._bucket)
             self._stack = stack.pop_all()
         return self
 
