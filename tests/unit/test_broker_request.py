@@ -58,6 +58,13 @@ def test_a_negative_size_is_refused() -> None:
         make_command("single", -1, {})
 
 
+def test_a_part_size_is_for_uploads_of_many_parts() -> None:
+    assert make_command("multipart", 7, {"part_size_bytes": 5}).part_size == 5
+    for kind in ("single", "tus"):
+        with pytest.raises(MalformedRequest, match="multipart"):
+            make_command(kind, 7, {"part_size_bytes": 5})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("key", ["", "a b", "a,b", "ü", "a\n"])
 def test_names_of_metadata_are_those_tus_takes(key: str) -> None:
     with pytest.raises(MalformedMetadata):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import toy_limits
-from tus_server.core.direct import MAX_PARTS, part_count, part_range, plan_direct
+from tus_server.core.direct import MAX_PARTS, check_part_size, part_count, part_range, plan_direct
 from tus_server.core.parts import MIB
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER, Protocol
 from tus_server.ports import StoreLimits
@@ -76,3 +76,39 @@ def test_a_multipart_upload_beyond_the_largest_object_has_no_plan() -> None:
             length=S3.max_part_size * 10_000 + 1,
             preferred_size=16 * MIB,
         )
+
+
+@pytest.mark.parametrize(
+    ("limits", "part_size", "length"),
+    [
+        (S3, 5 * MIB, 50_000 * MIB),
+        (S3, 5 * MIB + 1, 0),
+        (S3, 1, 1),  # one part is the last part
+        (S3, 5 * 1024 * MIB, 1),
+        (DISK, 1, MAX_PARTS),
+    ],
+)
+def test_a_part_size_that_the_store_takes_may_be_chosen(
+    limits: StoreLimits, part_size: int, length: int
+) -> None:
+    check_part_size(limits, part_size, length=length)
+
+    assert part_count(length, part_size) <= MAX_PARTS
+
+
+@pytest.mark.parametrize(
+    ("limits", "part_size", "length", "words"),
+    [
+        (S3, 0, 1, "1 or more"),
+        (S3, -5, 0, "1 or more"),
+        (S3, 5 * MIB - 1, 5 * MIB, "5242880 bytes or more"),
+        (S3, 5 * 1024 * MIB + 1, 1, "no part has more than"),
+        (S3, 5 * MIB, 50_000 * MIB + 1, "10001 parts"),
+        (DISK, 1, MAX_PARTS + 1, "10001 parts"),
+    ],
+)
+def test_a_part_size_that_does_not_fit_is_refused_with_a_sentence(
+    limits: StoreLimits, part_size: int, length: int, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_part_size(limits, part_size, length=length)

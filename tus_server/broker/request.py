@@ -30,6 +30,8 @@ class About(TypedDict, total=False):
     active. success_job, failure_job: one of them is enqueued, once. expires_in_s: until it is given
     up if it is not complete, whatever has arrived; without it bytes extend its life as that of any
     upload. idempotency_key: the same key and the same request give the same upload.
+    part_size_bytes: of every part but the last, for a multipart upload whose client cuts the file
+    by a rule of its own; without it the server plans.
     """
 
     filename: str | None
@@ -43,6 +45,7 @@ class About(TypedDict, total=False):
     require_acceptance: bool
     auto_complete: bool
     idempotency_key: str | None
+    part_size_bytes: int | None
 
 
 def make_command(kind: Kind, size: int | None, about: About) -> Initiate:
@@ -60,6 +63,7 @@ def make_command(kind: Kind, size: int | None, about: About) -> Initiate:
     return Initiate(
         protocol=Protocol(kind),
         length=size,
+        part_size=_checked_part_size(kind, about.get("part_size_bytes")),
         metadata=render_metadata(metadata),
         digests=_checked_digests(about.get("checksum")),
         wishes=Wishes(
@@ -77,6 +81,12 @@ def make_command(kind: Kind, size: int | None, about: About) -> Initiate:
             ),
         ),
     )
+
+
+def _checked_part_size(kind: Kind, part_size: int | None) -> int | None:
+    if part_size is not None and kind != "multipart":
+        raise MalformedRequest("part_size_bytes is for kind multipart: others have no parts.")
+    return part_size
 
 
 def _checked_file_id(file_id: str | None) -> str | None:

@@ -26,6 +26,19 @@ def plan_direct(limits: PartLimits, protocol: Protocol, *, length: int, preferre
     return size
 
 
+def check_part_size(limits: PartLimits, part_size: int, *, length: int) -> None:
+    """Raise ValueError, with a sentence, unless parts of a size that somebody chose will do."""
+    if part_size < 1:
+        raise ValueError("it is a number of bytes, 1 or more")
+    if part_size < min(limits.min_part_size, length):
+        raise ValueError(f"every part but the last has {limits.min_part_size} bytes or more")
+    if part_size > limits.max_part_size:
+        raise ValueError(f"no part has more than {limits.max_part_size} bytes")
+    count, most = part_count(length, part_size), min(MAX_PARTS, limits.max_parts)
+    if count > most:
+        raise ValueError(f"that would be {count} parts, and {most} is the most")
+
+
 def part_count(length: int, part_size: int) -> int:
     """Give the number of parts; an empty upload has one, which is empty."""
     return max(1, -(-length // part_size))

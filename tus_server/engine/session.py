@@ -8,7 +8,7 @@ upload that the first one made.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tus_server.core.direct import plan_direct
+from tus_server.core.direct import check_part_size, plan_direct
 from tus_server.core.errors import (
     MalformedRequest,
     RequestKeyReused,
@@ -28,10 +28,12 @@ class Initiate:
     """A request to begin. length: in bytes; None: deferred, of one that a tus client sends.
 
     metadata: as in an Upload-Metadata field. digests: of the whole content, by algorithm.
+    part_size: of every part but the last, of a multipart upload; None: as the server likes it.
     """
 
     protocol: Protocol
     length: int | None
+    part_size: int | None = None
     metadata: str | None = None
     digests: Mapping[str, bytes | None] = field(default_factory=dict)
     wishes: Wishes
@@ -70,19 +72,10 @@ async def _initiate_direct(engine: Engine, command: Initiate, principal: Princip
     if length is None:
         raise MalformedRequest("The size of a direct upload has to be known: give `size`.")
     engine.check_length(length)
-    try:
-        part_size = plan_direct(
-            engine.objects.limits,
-            command.protocol,
-            length=length,
-            preferred_size=engine.direct_part_size,
-        )
-    except ValueError as exc:
-        raise UploadTooLarge(f"The store takes no such part: {exc}; use kind multipart.") from exc
     upload = replace(
         new_upload(engine, command.protocol, principal, command.metadata),
         length=length,
-        part_size=part_size,
+        part_size=_plan_part_size(engine, command, length),
         digests=command.digests,
         expires_at=engine.expiry.first(engine.state.now()),
     )
@@ -91,6 +84,22 @@ async def _initiate_direct(engine: Engine, command: Initiate, principal: Princip
         upload = await engine.gate.before_create(upload, principal)
     await engine.state.create_upload(upload, claim=False)
     return upload
+
+
+def _plan_part_size(engine: Engine, command: Initiate, length: int) -> int:
+    limits, chosen = engine.objects.limits, command.part_size
+    if chosen is not None and command.protocol is Protocol.MULTIPART:
+        try:
+            check_part_size(limits, chosen, length=length)
+        except ValueError as exc:
+            raise MalformedRequest(f"No part size for this upload is {chosen}: {exc}.") from exc
+        return chosen
+    try:
+        return plan_direct(
+            limits, command.protocol, length=length, preferred_size=engine.direct_part_size
+        )
+    except ValueError as exc:
+        raise UploadTooLarge(f"The store takes no such part: {exc}; use kind multipart.") from exc
 
 
 class _NoBody:
