@@ -1,7 +1,7 @@
 """Header fields of a request, and the strict numbers in them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tus_server.core.errors import MalformedHeader
 
@@ -32,6 +32,9 @@ class Fields:
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._values
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._values)
 
     def find(self, name: bytes) -> bytes | None:
         """Give the value of a field that may appear once. Raises MalformedHeader if repeated."""
