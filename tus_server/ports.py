@@ -396,7 +396,10 @@ class StateStore(StateReader, Port):
         """Let a dead letter be tried again from now on, as if it were new; False: it is none."""
 
     async def purge_events(self, limit: int, *, delivered_s: float) -> int:
-        """Remove events that were delivered more than `delivered_s` ago; tell how many."""
+        """Remove events that were delivered more than `delivered_s` ago; tell how many.
+
+        The newest event of all may stay.
+        """
 
     async def check(self) -> None:
         """Raise StateUnavailable or StorageFull unless a write would succeed now."""

@@ -514,6 +514,50 @@ async def test_the_reaper_reads_few_rows_however_many_there_are(
         assert any(index in line for line in plan), (query, plan)
 
 
+@pytest.mark.parametrize("state", [UploadState.VERIFIED, UploadState.RECEIVING])
+async def test_uploads_of_the_application_are_found_however_many_there_are(
+    cluster: Cluster, clock: FakeClock, state: UploadState
+) -> None:
+    store = await cluster.open("a")
+    await fill(cluster, await create(store, clock, state=state, length=0))
+    wanted = {"file_id": "f", "request_key": "k", "auto_complete": True}
+    upload = make_upload(clock, protocol="single", length=3, part_size=3, **wanted)
+    await store.create_upload(upload, claim=False)
+
+    for query, values, index in (
+        ("find_active", "'f'", "uploads_"),
+        ("find_by_file_id", "'f', NULL, 10", "uploads_by_file"),
+        ("find_requested", "'k'", "uploads_requested"),
+        ("find_auto_complete", "10, NULL", "uploads_auto_complete"),
+        ("record_parts", f"'{upload.id}', '[{{\"number\": 1}}]', NULL, false", "upload_parts_pkey"),
+        ("histories", f"'{upload.id}'", "Scan"),
+    ):
+        plan = await plan_of(cluster, query, values)
+        assert any(index in line for line in plan), (query, plan)
+
+
+async def test_events_are_found_however_many_were_delivered(
+    cluster: Cluster, clock: FakeClock
+) -> None:
+    store = await cluster.open("a")
+    columns = "upload_id, kind, created_at, delivered_at"
+    await cluster.query(
+        f"INSERT INTO outbox ({columns})"
+        " SELECT number::text, 'verified', now(), now() FROM generate_series(1, 10000) AS number"
+    )
+    await cluster.query("VACUUM ANALYZE outbox")
+    await create(store, clock, length=0)
+    await cluster.query(f"INSERT INTO outbox ({columns}) VALUES ('a', 'verified', now(), NULL)")
+
+    for query, values, index in (
+        ("claim_events", "10, 60", "outbox_pending"),
+        ("pending_events", "10", "outbox_pending"),
+        ("purge_events", "10, 3600", "outbox_delivered"),
+    ):
+        plan = await plan_of(cluster, query, values)
+        assert any(index in line for line in plan), (query, plan)
+
+
 async def test_renewals_and_commits_under_a_lease_leave_the_indexes_alone(
     cluster: Cluster, clock: FakeClock
 ) -> None:

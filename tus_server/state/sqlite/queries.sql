@@ -387,8 +387,11 @@ UPDATE outbox SET given_up_at = NULL, attempts = 0, due_at = :now, claimed_until
 WHERE id = :id AND given_up_at IS NOT NULL
 
 -- name: purge_events
+-- But the newest of all: SQLite goes on counting behind it, and an id is given once.
 DELETE FROM outbox WHERE id IN (
-    SELECT id FROM outbox WHERE delivered_at < :before ORDER BY delivered_at LIMIT :limit)
+    SELECT id FROM outbox
+    WHERE delivered_at < :before AND id < (SELECT max(id) FROM outbox)
+    ORDER BY delivered_at LIMIT :limit)
 
 -- name: probe
 -- A write that changes nothing but must reach the disk: readiness.
