@@ -17,10 +17,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A completion job. name: where it goes (see jobs/targets); kwargs: JSON."""
+    """A completion job. name: where it goes (see jobs/names); kwargs: JSON."""
 
     name: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)
