@@ -46,8 +46,8 @@ class Concatenate:
 async def concatenate(engine: Engine, command: Concatenate, principal: Principal) -> Upload:
     """Create a final upload; done on return where that takes at most NORMAL_S.
 
-    Raises: UnusablePartial, UploadTooLarge, ChecksumMismatch, what the authorizer raises,
-    StateUnavailable, StorageFull: nothing was created then.
+    Raises: UnusablePartial, UploadTooLarge, ChecksumMismatch, what the authorizer and engine.gate
+    raise, StateUnavailable, StorageFull: nothing was created then.
     """
     engine.check_open()
     await engine.authorizer.check(principal, Operation.CREATE, None)
@@ -61,6 +61,8 @@ async def concatenate(engine: Engine, command: Concatenate, principal: Principal
         concat=command.concat,
         length=_sum(partials),
     )
+    if engine.gate is not None:
+        upload = await engine.gate.before_create(upload, principal)
     ids = [partial.id for partial in partials]
     await engine.state.create_upload(upload, claim=False, partials=ids)
     # The last of them may have been finished while it was created: so always look, not only if

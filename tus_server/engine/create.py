@@ -39,7 +39,7 @@ async def create(engine: Engine, command: Create, principal: Principal, body: Bo
     """Create an upload; a body or length 0 is received at once.
 
     Row before object: a crash leaves a row nobody knows, never bytes nobody knows. Raises: what
-    the authorizer raises; ShuttingDown, UploadTooLarge, BodyTooLarge, AppendTooLarge,
+    authorizer and gate raise; ShuttingDown, UploadTooLarge, BodyTooLarge, AppendTooLarge,
     StateUnavailable, StorageFull, StoreUnavailable, ChecksumMismatch, DigestMismatch,
     LengthInconsistent: no upload is left behind then, nor where the body stopped, unless it was
     announced.
@@ -63,6 +63,8 @@ async def create(engine: Engine, command: Create, principal: Principal, body: Bo
     )
     if command.wishes is not None:
         upload = command.wishes.applied(engine, upload)
+    if engine.gate is not None:
+        upload = await engine.gate.before_create(upload, principal)
     completes = terms.length == 0 if terms.completes is None else terms.completes
     if body.size == 0 and not completes:
         if terms.checks is not None:

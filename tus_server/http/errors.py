@@ -25,7 +25,7 @@ STATUSES: dict[type[e.TusServerError], int] = {
     e.UnknownPart: 400,
     e.JobRefused: 400,
     e.ContentRefused: 400,  # of an upload, which is then in state error
-    e.RefusedByHook: 400,  # unless the hook names another one
+    e.RefusedByHook: 400,  # the hook says another one
     e.Unauthenticated: 401,
     e.Forbidden: 403,
     e.FinalUpload: 403,
@@ -107,7 +107,7 @@ class Defect(e.TusServerError):
 
 def render_error(error: e.TusServerError, *, method: str) -> Rendered:
     """Give status, headers and body of a reply in tus, and where no protocol is spoken."""
-    status = STATUSES.get(type(error), 500)
+    status = _find_status(error, STATUSES)
     passing = _is_passing(error)
     # Rule C1: clients start again at byte 0 after any failed HEAD but 423.
     if method == "HEAD" and (passing or isinstance(error, e.ConflictError) or status >= 500):
@@ -128,7 +128,7 @@ def render_rufh_error(
     What it says of the upload is the handler's. tells_completed: the version of the request knows
     a problem type for completed uploads.
     """
-    status = RUFH_STATUSES.get(type(error), 500)
+    status = _find_status(error, RUFH_STATUSES)
     headers = _render_fields(error, passing=_is_passing(error))
     kind = _RUFH_TYPES.get(type(error))
     if kind == COMPLETED_UPLOAD and not tells_completed:
@@ -137,6 +137,12 @@ def render_rufh_error(
     if isinstance(error, e.OffsetMismatch):
         members = {"expected-offset": error.current, "provided-offset": error.given}
     return _render(error, status, headers, method=method, kind=kind, members=members)
+
+
+def _find_status(error: e.TusServerError, statuses: dict[type[e.TusServerError], int]) -> int:
+    if isinstance(error, e.RefusedByHook):
+        return error.status  # the application's to say
+    return statuses.get(type(error), 500)
 
 
 def _is_passing(error: e.TusServerError) -> bool:
@@ -155,6 +161,14 @@ def _render_fields(error: e.TusServerError, *, passing: bool) -> Headers:
         headers.append((b"tus-error", error.code.encode()))
     elif isinstance(error, e.Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
+    elif isinstance(error, e.RefusedByHook):
+        fields = {"content-type": "text/plain; charset=utf-8", **error.fields}
+        headers += [
+            (name.encode(), value.encode("latin-1"))
+            for name, value in fields.items()
+            # Of our own body we know the type.
+            if name != "content-type" or error.body is not None
+        ]
     return headers
 
 
@@ -170,6 +184,8 @@ def _render(
     """Add the problem document; a HEAD has none."""
     if method == "HEAD":
         return status, headers, b""
+    if isinstance(error, e.RefusedByHook) and error.body is not None:
+        return status, headers, error.body.encode(errors="replace")
     headers.append((b"content-type", CONTENT_TYPE))
     body = render_problem(
         status=status,

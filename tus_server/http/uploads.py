@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol as Port
 from urllib.parse import quote
 
@@ -89,18 +89,18 @@ class Uploads:
 
     async def authenticate(self, exchange: Exchange) -> Principal:
         """Tell who asks. Raises: what the authorizer raises."""
-        authorizer = self.engine.authorizer
-        if authorizer.takes_all:
+        authorizer, gate = self.engine.authorizer, self.engine.gate
+        if authorizer.takes_all and gate is None:
             return ANONYMOUS
         text = exchange.fields.as_text()
-        return await authorizer.authenticate(
-            Credentials(
-                method=exchange.method,
-                path=exchange.scope["path"],
-                headers=text,
-                client=client_address(exchange.peer, text, trusted=self.options.proxies),
-            )
+        credentials = Credentials(
+            method=exchange.method,
+            path=exchange.scope["path"],
+            headers=text,
+            client=client_address(exchange.peer, text, trusted=self.options.proxies),
         )
+        principal = await authorizer.authenticate(credentials)
+        return principal if gate is None else replace(principal, request=credentials)
 
     def location(self, request: Request, upload_id: UploadId, *, absolute: bool) -> bytes:
         """Give the URL of an upload.
