@@ -124,8 +124,8 @@ class Letters(StrEnum):
 class Attempt:
     """How an attempt to deliver `event` went, as claim_events() gave it.
 
-    done: all targets that have it by now. error: None: it is delivered. retry_in_s: when to try
-    again; None with an error: give it up.
+    done: the targets that have it by now, beside those that had it. error: None: it is delivered.
+    retry_in_s: when to try again; None with an error: give it up.
     """
 
     event: Event

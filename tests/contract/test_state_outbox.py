@@ -247,6 +247,17 @@ async def test_what_failed_is_tried_again_when_it_is_due(
     assert (found.done, found.error) == (frozenset({"hook", "job"}), None)
 
 
+async def test_a_target_that_has_an_event_keeps_it(state: StateStore, clock: FakeClock) -> None:
+    await ended(state, clock, 1)
+    for done in ({"b"}, set(), {"ü", "a"}, {"b"}):
+        event = await one(state)
+        await state.settle_events([Attempt(event, frozenset(done), "no", 0.0)])
+
+    event = await one(state)
+
+    assert event.done == {"a", "b", "ü"}
+
+
 async def test_what_is_to_be_tried_again_at_once_is(state: StateStore, clock: FakeClock) -> None:
     await ended(state, clock, 1)
 

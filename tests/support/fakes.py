@@ -603,7 +603,7 @@ class FakeState:
             same = (event.attempts, event.due_at) == (one.event.attempts, one.event.due_at)
             if not self._is_pending(event) or not same:
                 continue
-            event = replace(event, done=one.done, error=one.error)
+            event = replace(event, done=event.done | one.done, error=one.error)
             self.tables.claimed[place] = now
             if one.error is None:
                 event = replace(event, delivered_at=now)

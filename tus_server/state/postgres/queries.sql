@@ -575,13 +575,18 @@ FROM claimed ORDER BY id
 
 -- name: settle_events
 -- $1 JSON: how attempts went. One that was claimed again since has more attempts; one that was a
--- dead letter in between, and begins anew, is due since then.
+-- dead letter in between, and begins anew, is due since then. A target that has it keeps it: defer_job
+-- writes it down by itself, and the attempt may not have heard of that.
 WITH told AS (
     SELECT * FROM json_to_recordset($1::text::json) AS one (
         id bigint, attempts integer, was_due timestamptz, done text, error text, retry_in_s float8)
 )
 UPDATE outbox SET
-    done = told.done,
+    done = CASE WHEN outbox.done = '[]' THEN told.done ELSE (
+        SELECT json_agg(target ORDER BY target)::text FROM (
+            SELECT json_array_elements_text(outbox.done::json) AS target
+            UNION SELECT json_array_elements_text(told.done::json)) AS either
+    ) END,
     error = told.error,
     claimed_until = NULL,
     delivered_at = CASE WHEN told.error IS NULL THEN clock_timestamp() END,

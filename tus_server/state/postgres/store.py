@@ -16,7 +16,7 @@ from tus_server.core.errors import FileIdTaken, LeaseLost, RequestKeyTaken, Stat
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Upload
-from tus_server.ports import Lease, Node
+from tus_server.ports import JobQueue, Lease, Node
 from tus_server.state.outcome import has_become
 from tus_server.state.postgres import rows
 from tus_server.state.postgres.leases import Leases
@@ -25,6 +25,7 @@ from tus_server.state.postgres.nodes import register
 from tus_server.state.postgres.options import PostgresOptions
 from tus_server.state.postgres.outbox import Outbox
 from tus_server.state.postgres.pool import Pool
+from tus_server.state.postgres.procrastinate import Procrastinate
 from tus_server.state.postgres.rows import COLUMNS, SQL
 from tus_server.state.postgres.start import open_checked
 from tus_server.state.postgres.upkeep import Upkeep
@@ -62,12 +63,18 @@ class PostgresState(Leases, Upkeep, Outbox):
         self._early = early_events
         self._stack = AsyncExitStack()
 
+    @property
+    def job_queue(self) -> JobQueue:
+        """The queue of procrastinate in the same database, whether it is there or not."""
+        return self._job_queue
+
     async def __aenter__(self) -> Self:
         """Raises: SettingsInvalid, SchemaMismatch, NodeNameTaken."""
         async with AsyncExitStack() as stack:
             connection = await open_checked(self._options, writes=True)
             self._pool = await stack.enter_async_context(Pool(self._options))
             self._pool.adopt(connection)
+            self._job_queue = Procrastinate(self._pool)
             if self._registers:
                 await register(connection, self._options, self._node)
             await self.beat([])  # tells what time it is

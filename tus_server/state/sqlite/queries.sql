@@ -371,9 +371,11 @@ RETURNING upload_id, kind, created_at, id, outcome, job, attempts, done, error, 
 
 -- name: settle_event
 -- One that was claimed again since has more attempts; one that was a dead letter in between, and
--- begins anew, is due since then.
+-- begins anew, is due since then. A target that has it keeps it.
 UPDATE outbox SET
-    done = :done,
+    done = iif(done = '[]', :done, (
+        SELECT json_group_array(value) FROM (
+            SELECT value FROM json_each(done) UNION SELECT value FROM json_each(:done)))),
     error = :error,
     claimed_until = 0,
     delivered_at = iif(:error IS NULL, :now, NULL),
