@@ -669,9 +669,12 @@ class DirectParts(Port):
 class PartFile(Port):
     """One part of a direct upload while this server receives it. Used by one task."""
 
-    async def write(self, block: memoryview) -> None:
-        """Write behind what was written, at the part's place. Raises: StorageFull,
-        StoreUnavailable.
+    def write(self, block: memoryview) -> Awaitable[None]:
+        """Begin to write `block` behind what was written, at the part's place; await before
+        reusing its memory.
+
+        At most one write may be pending. Raises (awaited): StorageFull, StoreUnavailable,
+        BytesMissing (stored parts of the upload are not there any more).
         """
 
     async def finish(self) -> Part:

@@ -21,6 +21,7 @@ from tests.support.direct_backends import (
     S3DirectBackend,
 )
 from tests.support.fakes import planned_parts
+from tests.support.local_direct import LocalDirectBackend
 from tests.support.s3 import S3Service
 from tus_server.core.checksums import crc64
 from tus_server.core.errors import PartsDiffer
@@ -30,7 +31,7 @@ from tus_server.ports import ObjectStore, SignedRequest
 
 S3_BACKENDS = [pytest.param("swift", marks=pytest.mark.full), "versitygw"]
 WITH_RECEIPTS = ["fake", *S3_BACKENDS]
-BACKENDS = [*WITH_RECEIPTS]
+BACKENDS = [*WITH_RECEIPTS, "local"]
 HOUR = timedelta(hours=1)
 
 
@@ -41,6 +42,10 @@ async def backend(
     if request.param == "fake":
         async with FakeBackend() as fake:
             yield fake
+        return
+    if request.param == "local":
+        async with LocalDirectBackend(tmp_path) as local:
+            yield local
         return
     service: S3Service = request.getfixturevalue(request.param)
     for name, value in service.environment.items():

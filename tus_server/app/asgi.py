@@ -18,6 +18,7 @@ from tus_server.app.opening import Opened, Prepared, open_engine
 from tus_server.app.reaping import make_limits
 from tus_server.authorizers import AllowAll
 from tus_server.broker import Broker
+from tus_server.engine.direct.waiting import auto_complete_loop
 from tus_server.engine.engine import Engine
 from tus_server.engine.join import join_loop
 from tus_server.engine.reap import reap_loop
@@ -25,6 +26,7 @@ from tus_server.engine.recover import recover, recovery_loop
 from tus_server.engine.sweep import sweep_loop
 from tus_server.http.asgi import AsgiOptions, UploadsAsgi
 from tus_server.http.body import Receive
+from tus_server.http.direct import DirectHandler
 from tus_server.http.exchange import Scope, Send
 from tus_server.http.ops import ops_app
 from tus_server.http.page import Page, PageOptions
@@ -128,6 +130,7 @@ class App:
             engine.leases.keep(),
             recovery_loop(engine),
             join_loop(engine),
+            auto_complete_loop(engine),
             sweep_loop(engine, opened.own_files),
             reap_loop(engine, make_limits(settings)),
         ]
@@ -173,6 +176,7 @@ def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:
             body_idle_timeout_s=settings.body_idle_timeout_s,
             fast_bodies=settings.body_path != "plain",
         ),
+        DirectHandler(engine) if engine.part_files is not None else None,
     )
 
 

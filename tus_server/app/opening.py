@@ -22,10 +22,21 @@ from tus_server.engine.tails import TailPolicy, Tails
 from tus_server.folders import make_lasting_folder
 from tus_server.node import is_node, load_node
 from tus_server.objects.local import LocalObjects
-from tus_server.ports import Authorizer, Node, ObjectStore, StateStore, TailStore
+from tus_server.objects.local_direct import LocalDirect
+from tus_server.ports import (
+    Authorizer,
+    DirectParts,
+    Node,
+    ObjectStore,
+    PartFiles,
+    StateStore,
+    TailStore,
+)
 from tus_server.process_lock import ProcessLock
 from tus_server.settings import Settings
+from tus_server.signing_key import load_signing_key
 from tus_server.tails import DiskTails
+from tus_server.wire.sniffing import sniff_type
 
 if TYPE_CHECKING:
     from tus_server.objects.s3 import Capabilities
@@ -83,12 +94,16 @@ async def open_engine(
     tails: Tails | None = None
     own_files: tuple[OwnFiles, ...]
     objects: ObjectStore
+    direct: DirectParts
+    part_files: PartFiles | None = None
     if node is None:
         objects = local = _open_disk(settings, threads)
         own_files = (OwnPartials(local),)
+        direct = part_files = LocalDirect(local.disk, load_signing_key(settings.data_dir))
     else:
         capabilities = prepared.capabilities if prepared else None
-        objects, parked = await open_s3(settings, blocks, threads, stack, capabilities)
+        s3, parked = await open_s3(settings, blocks, threads, stack, capabilities)
+        objects, direct = s3, s3.direct
         disk = DiskTails(
             settings.data_dir.absolute(),
             threads,
@@ -120,6 +135,12 @@ async def open_engine(
         expiry=make_expiry(settings),
         keep_partials=settings.keep_partials,
         tails=tails,
+        direct=direct,
+        part_files=part_files,
+        direct_part_size=settings.direct_part_size,
+        sign_expires_s=settings.sign_expires_s,
+        sniff=sniff_type,
+        sniffs_all=settings.sniff == "all",
         # Only where there are several nodes does a balancer have to know one from another.
         node_label=node.label if node is not None and settings.uses_postgres else None,
     )

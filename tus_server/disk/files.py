@@ -78,15 +78,22 @@ class Folders:
 
     def create_file(self, path: str) -> int:
         """Open a new or emptied file in a folder that lasts. Raises: OSError."""
+        return self._open(path, os.O_CREAT | os.O_TRUNC)
+
+    def open_file(self, path: str) -> int:
+        """Open a file as it is, or a new one, in a folder that lasts. Raises: OSError."""
+        return self._open(path, os.O_CREAT)
+
+    def _open(self, path: str, flags: int) -> int:
         folder = os.path.dirname(path)
         self._make(folder)
         try:
-            return open_for_writing(path, os.O_CREAT | os.O_TRUNC)
+            return open_for_writing(path, flags)
         except FileNotFoundError:
             # Somebody removed the folder while we ran.
             self._lasting = {self._root}
             self._make(folder)
-            return open_for_writing(path, os.O_CREAT | os.O_TRUNC)
+            return open_for_writing(path, flags)
 
     def _make(self, folder: str) -> None:
         """Return when `folder`, somewhere below the root, exists and lasts."""

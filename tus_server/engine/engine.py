@@ -14,6 +14,7 @@ from tus_server.core.parts import MIB
 from tus_server.core.upload import Upload
 from tus_server.engine.buffers import BlockPool
 from tus_server.engine.direct.books import Books
+from tus_server.engine.direct.turns import Turns
 from tus_server.engine.leases import Leases
 from tus_server.engine.tails import Tails
 from tus_server.ports import (
@@ -67,6 +68,7 @@ class Engine:
     gate: Gate | None = None
     check_job: Callable[[Job], None] = lambda job: None
     books: Books = field(default_factory=Books)
+    turns: Turns = field(default_factory=Turns)
     closing: bool = False
     _tasks: set["asyncio.Task[Any]"] = field(default_factory=set)
 
@@ -127,6 +129,7 @@ class Engine:
         """Refuse new bodies, and ask every holder to store what has arrived and let go."""
         self.closing = True
         self.leases.ask_all()
+        self.turns.ask_all()
 
     def check_open(self) -> None:
         """Raise ShuttingDown once let_go() was called."""

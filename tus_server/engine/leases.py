@@ -233,6 +233,11 @@ class Leases:
         return 0.0 if since_s is None else self._clock.monotonic_s() - since_s
 
     @property
+    def wait_s(self) -> float:
+        """How long a request waits for another one to let go."""
+        return self._wait_s
+
+    @property
     def held(self) -> int:
         """How many leases this process holds."""
         return len(self._holders)

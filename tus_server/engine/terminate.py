@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import structlog
 
-from tus_server.core.errors import StorageFull, StoreUnavailable
+from tus_server.core.errors import LeaseLost, StorageFull, StoreUnavailable
 from tus_server.core.ids import UploadId
-from tus_server.core.states import FINISHED, UploadState
+from tus_server.core.states import FINISHED, UNFINISHED, UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.leases import Admit, stay
@@ -37,11 +37,24 @@ async def terminate_now(
     """Terminate; `admit` says who may, None: everyone. Raises: as terminate."""
     lease, upload = await engine.leases.acquire(upload_id, stay, admit=admit)
     try:
-        check_alive(engine, upload)
-        ended = UploadState.DELETED if upload.state in FINISHED else UploadState.CANCELED
-        await discard(engine, lease, upload, ended)
+        while True:
+            check_alive(engine, upload)
+            ended = UploadState.DELETED if upload.state in FINISHED else UploadState.CANCELED
+            try:
+                await discard(engine, lease, upload, ended)
+                return
+            except LeaseLost:
+                row = await engine.state.find_upload(upload_id)
+                if row is None or row == upload or not _moves_without_lease(row):
+                    raise
+                upload = row
     finally:
         await engine.leases.release(lease)
+
+
+def _moves_without_lease(row: Upload) -> bool:
+    """Tell whether the row may change under a lease: parts are recorded as they arrive."""
+    return row.is_direct and row.state in UNFINISHED
 
 
 async def discard(
@@ -54,6 +67,9 @@ async def discard(
     terminal = upload.stepped(ended, on=engine.clock.now())
     await engine.state.commit(lease, upload, terminal, steps=(ended,), note=note)
     log.info("upload.terminated", upload=upload.id, state=ended)
+    if upload.is_direct:
+        # Who still sends a part to this server would leave a file behind.
+        await engine.turns.end_all(upload.id, wait_s=engine.leases.wait_s)
     return await free(engine, lease, terminal)
 
 

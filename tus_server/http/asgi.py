@@ -3,23 +3,34 @@
 The way to an upload is a prefix and a lookup, not a router: it is walked for every small request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 from starlette.types import ASGIApp
 
 from tus_server.core.errors import HeadersTooLarge, TusServerError
+from tus_server.core.ids import UploadId
 from tus_server.http.body import Receive
+from tus_server.http.direct import METHODS as DIRECT_METHODS
+from tus_server.http.direct import DirectHandler
 from tus_server.http.dispatch import Dispatch
-from tus_server.http.errors import Defect
+from tus_server.http.errors import Defect, Rendered, render_error
 from tus_server.http.exchange import Exchange, Header, Scope, Send
 from tus_server.http.options import render_options
-from tus_server.http.uploads import NO_STORE, Handler, Request, Uploads
-from tus_server.wire.cors import ALLOW_HEADERS, EXPOSE_HEADERS, Origins, render_cors
+from tus_server.http.uploads import NO_STORE, Request, Uploads
+from tus_server.wire.cors import (
+    ALLOW_HEADERS,
+    ALLOW_METHODS,
+    EXPOSE_HEADERS,
+    Origins,
+    render_cors,
+)
+from tus_server.wire.direct import PREFIX, find_part
 
 log = structlog.get_logger(__name__)
 
+RenderError = Callable[..., Rendered]  # (error, method=...)
 OPERATORS_PATHS = ("/healthz", "/readyz")
 
 
@@ -37,11 +48,21 @@ class AsgiOptions:
 
 
 class UploadsAsgi:
-    """Sends requests for uploads to the handler of their protocol, everything else to `others`."""
+    """Sends requests for uploads to the handler of their protocol, everything else to `others`.
 
-    def __init__(self, uploads: Uploads, others: ASGIApp, options: AsgiOptions) -> None:
+    direct: answers signed URLs, where this server does so; None: the object store does.
+    """
+
+    def __init__(
+        self,
+        uploads: Uploads,
+        others: ASGIApp,
+        options: AsgiOptions,
+        direct: DirectHandler | None = None,
+    ) -> None:
         self._uploads = uploads
         self._dispatch = Dispatch(uploads)
+        self._direct = direct
         self._others = others
         self._options = options
         self._base = options.base_path
@@ -57,6 +78,9 @@ class UploadsAsgi:
         if path in OPERATORS_PATHS:
             await self._others(scope, receive, send)  # no ids, also with uploads at the root
             return
+        if path.startswith(PREFIX) and self._direct is not None and (part := find_part(path)):
+            await self._answer_signed(self._direct, self._open(scope, receive, send), *part)
+            return
         if path.startswith(self._base):
             rest = path[len(self._base) :]
         elif path == self._collection or path == "*":
@@ -64,14 +88,17 @@ class UploadsAsgi:
         else:
             await self._others(scope, receive, send)
             return
-        exchange = Exchange(
+        exchange = self._open(scope, receive, send)
+        await self._answer(exchange, root + self._base, rest.removesuffix("/"))
+
+    def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        return Exchange(
             scope,
             receive,
             send,
             idle_timeout_s=self._options.body_idle_timeout_s,
             fast=self._options.fast_bodies,
         )
-        await self._answer(exchange, root + self._base, rest.removesuffix("/"))
 
     async def _answer(self, exchange: Exchange, base: str, rest: str) -> None:
         fields = exchange.fields
@@ -83,10 +110,7 @@ class UploadsAsgi:
             if override is not None:
                 exchange.method = override.decode("latin-1").upper()
                 exchange.common = [*self._cors(exchange), *handler.common]
-            most = self._uploads.options.max_header_bytes
-            if fields.size_bytes > most:
-                raise HeadersTooLarge(f"At most {most} bytes are taken.")
-            exchange.check_framing()
+            self._check_head(exchange)
             if exchange.method == "OPTIONS":
                 exchange.common = self._cors(exchange)
                 await exchange.reply(204, render_options(self._uploads.engine, exchange))
@@ -102,23 +126,40 @@ class UploadsAsgi:
                 handler.check_version(exchange)
                 request = replace(request, found=found)
             await handler.answer(request)
-        except TusServerError as exc:
-            if exchange.answered:
-                raise
-            await self._refuse(exchange, handler, exc)
         except Exception as exc:
-            log.exception("request.defect", method=exchange.method, path=exchange.scope["path"])
-            if exchange.answered:
-                raise
-            await self._refuse(exchange, handler, Defect(type(exc).__name__))
+            await self._refuse(exchange, handler.render_error, exc)
 
-    async def _refuse(self, exchange: Exchange, handler: Handler, error: TusServerError) -> None:
-        status, headers, body = handler.render_error(error, method=exchange.method)
+    async def _answer_signed(
+        self, direct: DirectHandler, exchange: Exchange, upload_id: UploadId, number: int
+    ) -> None:
+        exchange.common = self._cors(exchange, DIRECT_METHODS)
+        try:
+            self._check_head(exchange)
+            await direct.answer(exchange, upload_id, number)
+        except Exception as exc:
+            await self._refuse(exchange, render_error, exc)
+
+    def _check_head(self, exchange: Exchange) -> None:
+        most = self._uploads.options.max_header_bytes
+        if exchange.fields.size_bytes > most:
+            raise HeadersTooLarge(f"At most {most} bytes are taken.")
+        exchange.check_framing()
+
+    async def _refuse(self, exchange: Exchange, render: RenderError, error: Exception) -> None:
+        """Answer with what went wrong. Raises it where the reply has begun."""
+        if not isinstance(error, TusServerError):
+            path = exchange.scope["path"]
+            log.error("request.defect", method=exchange.method, path=path, exc_info=error)
+        if exchange.answered:
+            raise error
+        if not isinstance(error, TusServerError):
+            error = Defect(type(error).__name__)
+        status, headers, body = render(error, method=exchange.method)
         if status >= 500:
             log.warning("request.refused", status=status, code=error.code, detail=error.detail)
         await exchange.reply(status, [*headers, NO_STORE], body)
 
-    def _cors(self, exchange: Exchange) -> list[Header]:
+    def _cors(self, exchange: Exchange, methods: str = ALLOW_METHODS) -> list[Header]:
         origin = exchange.fields.find_joined(b"origin")
         if origin is None and self._options.origins.is_any and exchange.method != "OPTIONS":
             return []  # no page asks, and every page would get the same answer
@@ -127,6 +168,7 @@ class UploadsAsgi:
             self._options.origins,
             credentials=self._options.credentials,
             preflight=exchange.method == "OPTIONS",
+            allow_methods=methods,
             allow_headers=self._allow_headers,
             expose_headers=self._expose_headers,
         )

@@ -44,7 +44,7 @@ class LocalObjects:
         durable: bool = True,
     ) -> None:
         self.paths = Paths(root)
-        self._disk = LocalDisk(self.paths, threads, durable=durable)
+        self.disk = LocalDisk(self.paths, threads, durable=durable)
         self._limits = StoreLimits(
             min_part_size=1,
             max_part_size=MAX_ANNOUNCED_INTEGER,
@@ -64,26 +64,26 @@ class LocalObjects:
         return None
 
     def open_writer(self, upload: Upload, *, confirm: Confirm | None = None) -> UploadWriter:
-        return LocalWriter(self._disk, self._recover)
+        return LocalWriter(self.disk, self._recover)
 
     async def complete(
         self, upload: Upload, parts: Sequence[Part], *, confirm: Confirm | None = None
     ) -> int | None:
-        await self._disk.run(lambda: self._complete(upload))
+        await self.disk.run(lambda: self._complete(upload))
         return upload.crc64
 
     async def join(self, upload: Upload, sources: Sequence[Upload], *, confirm: Confirm) -> Joined:
-        await local_join.join(self._disk, upload, sources, confirm)
+        await local_join.join(self.disk, upload, sources, confirm)
         return Joined()
 
     async def recover(self, upload: Upload, *, confirm: Confirm) -> None:
-        surplus = await self._disk.run(lambda: self._find_surplus(upload))
+        surplus = await self.disk.run(lambda: self._find_surplus(upload))
         await confirm()
         if surplus:
-            await self._disk.run(lambda: self._remove(surplus))
+            await self.disk.run(lambda: self._remove(surplus))
 
     async def free(self, upload: Upload) -> None:
-        await self._disk.run(lambda: self._free(upload))
+        await self.disk.run(lambda: self._free(upload))
 
     async def read(self, upload: Upload, start: int, end: int) -> AsyncGenerator[bytes, None]:
         path = self.paths.final(upload.id)
@@ -110,18 +110,18 @@ class LocalObjects:
         return None
 
     async def check(self) -> None:
-        await self._disk.run(self._probe)
+        await self.disk.run(self._probe)
 
     async def find_partials(self) -> list[FoundPartial]:
         """See ports.PartialFiles. A folder at a time: finished objects are next to them."""
         found: list[FoundPartial] = []
-        for folder in await self._disk.run(lambda: find_folders(Path(self.paths.objects))):
-            found += await self._disk.run(functools.partial(find_in, folder))
+        for folder in await self.disk.run(lambda: find_folders(Path(self.paths.objects))):
+            found += await self.disk.run(functools.partial(find_in, folder))
         return found
 
     async def remove_partial(self, upload_id: UploadId) -> None:
         """See ports.PartialFiles."""
-        await ended(self._disk.run(lambda: files.remove(self.paths.partial(upload_id))))
+        await ended(self.disk.run(lambda: files.remove(self.paths.partial(upload_id))))
 
     def _complete(self, upload: Upload) -> None:
         partial, final = self.paths.partial(upload.id), self.paths.final(upload.id)
@@ -132,17 +132,18 @@ class LocalObjects:
             if size != upload.length:
                 raise bytes_missing(upload, size)
         elif size < upload.committed_bytes:
+            # Also of a direct upload, all parts of which are recorded: the last one is not there.
             raise bytes_missing(upload, size)
         else:
             if size > upload.committed_bytes:
                 self._cut(partial, upload.committed_bytes)
             os.rename(partial, final)
-        if self._disk.durable:
+        if self.disk.durable:
             sync_folder(self.paths.folder(upload.id))
 
     async def _recover(self, upload: Upload) -> None:
         """Do the same for a writer, which knows that the files are its own."""
-        await self._disk.run(lambda: self._remove(self._find_surplus(upload)))
+        await self.disk.run(lambda: self._remove(self._find_surplus(upload)))
 
     def _find_surplus(self, upload: Upload) -> Surplus:
         """Find what the row does not have. Raises: BytesMissing."""
@@ -150,6 +151,8 @@ class LocalObjects:
         if upload.state in FINISHED:
             return _there(partial)
         if upload.state in UNFINISHED and upload.committed_bytes == 0:
+            if upload.is_direct:
+                return {}  # parts are on their way, or were: they are sent again to their places
             # Also an object whose creation was never committed.
             return _there(partial, final)
         size = files.size_of(partial)
@@ -160,6 +163,8 @@ class LocalObjects:
                 return {}
         if size is None or size < upload.committed_bytes:
             raise bytes_missing(upload, size)
+        if upload.is_direct:
+            return {}  # where it ends says nothing: parts arrive in any order
         return {partial: upload.committed_bytes} if size > upload.committed_bytes else {}
 
     def _remove(self, surplus: Surplus) -> None:
@@ -174,7 +179,7 @@ class LocalObjects:
         descriptor = files.open_for_writing(path)
         try:
             os.ftruncate(descriptor, size)
-            if self._disk.durable:
+            if self.disk.durable:
                 files.sync_content(descriptor)
         finally:
             os.close(descriptor)
@@ -184,15 +189,15 @@ class LocalObjects:
             files.remove(self.paths.partial(upload.id)),
             files.remove(self.paths.final(upload.id)),
         ]
-        if self._disk.durable and any(removed):
+        if self.disk.durable and any(removed):
             sync_folder(self.paths.folder(upload.id))
 
     def _probe(self) -> None:
         path = self.paths.probe
-        descriptor = self._disk.folders.create_file(path)
+        descriptor = self.disk.folders.create_file(path)
         try:
             files.write_at(descriptor, memoryview(bytes(4096)), 0)
-            if self._disk.durable:
+            if self.disk.durable:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)

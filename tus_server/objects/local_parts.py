@@ -21,12 +21,16 @@ T = TypeVar("T")
 
 
 class LocalDisk:
-    """What the store and its writers share: where files are, and threads that work on them."""
+    """What the store and its writers share: where files are, and threads that work on them.
+
+    failed_syncs: how many syncs of files that several parts are written to at once have failed.
+    """
 
     def __init__(self, paths: Paths, threads: FileThreads, *, durable: bool) -> None:
         self.paths = paths
         self.durable = durable
         self.folders = files.Folders(str(paths.root), durable=durable)
+        self.failed_syncs = 0
         self._threads = threads
 
     def run(self, step: Callable[[], T]) -> "asyncio.Future[T]":

@@ -15,6 +15,7 @@ from pydantic_settings import (
 from tus_server.jobs.names import JobRules
 from tus_server.settings import urls
 from tus_server.settings.api import ApiSettings
+from tus_server.settings.direct import DirectSettings
 from tus_server.settings.fields import PREFIX
 from tus_server.settings.jobs import JobSettings
 from tus_server.settings.lifetime import LifetimeSettings
@@ -33,6 +34,7 @@ class Settings(
     JobSettings,
     LifetimeSettings,
     RequestSettings,
+    DirectSettings,
     StoreSettings,
     StateSettings,
     NodeSettings,

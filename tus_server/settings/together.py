@@ -29,6 +29,8 @@ def find_clashes(settings: "Settings") -> dict[str, str]:
         )
     if settings.uses_s3 and settings.part_size < MIN_S3_PART_SIZE:
         found["part_size_bytes"] = "a part in S3 has at least 5 MiB; give 5 MiB to 5 GiB"
+    if settings.uses_s3 and settings.direct_part_size < MIN_S3_PART_SIZE:
+        found["direct_part_size"] = "a part in S3 has at least 5 MiB; give 5 MiB to 5 GiB"
     if settings.s3_sse_kms_key_id and settings.s3_sse in (None, "AES256"):
         found["s3_sse_kms_key_id"] = "a key needs TUS_S3_SSE=aws:kms; set that, or leave it out"
     if settings.downloads == "redirect" and not settings.uses_s3:

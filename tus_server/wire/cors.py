@@ -100,6 +100,7 @@ def render_cors(
     credentials: bool,
     preflight: bool,
     request_private_network: bool = False,
+    allow_methods: str = ALLOW_METHODS,
     allow_headers: str = ALLOW_HEADERS,
     expose_headers: str = EXPOSE_HEADERS,
 ) -> list[tuple[bytes, bytes]]:
@@ -120,6 +121,7 @@ def render_cors(
             credentials,
             preflight,
             request_private_network,
+            allow_methods,
             allow_headers,
             expose_headers,
         )
@@ -133,6 +135,7 @@ def _rendered(
     credentials: bool,
     preflight: bool,
     request_private_network: bool,
+    allow_methods: str,
     allow_headers: str,
     expose_headers: str,
 ) -> tuple[tuple[bytes, bytes], ...]:
@@ -143,7 +146,7 @@ def _rendered(
         if credentials and allow_origin != "*":
             fields["access-control-allow-credentials"] = "true"
         if preflight:
-            fields["access-control-allow-methods"] = ALLOW_METHODS
+            fields["access-control-allow-methods"] = allow_methods
             fields["access-control-allow-headers"] = allow_headers
             fields["access-control-max-age"] = MAX_AGE
             if request_private_network and allow_origin != "*":
