@@ -17,6 +17,7 @@ from tus_server.http.direct import DirectHandler
 from tus_server.http.dispatch import Dispatch
 from tus_server.http.errors import Defect, Rendered, render_error
 from tus_server.http.exchange import Exchange, Header, Scope, Send
+from tus_server.http.form import FormHandler
 from tus_server.http.options import render_options
 from tus_server.http.uploads import NO_STORE, Request, Uploads
 from tus_server.wire.cors import (
@@ -62,6 +63,7 @@ class UploadsAsgi:
     ) -> None:
         self._uploads = uploads
         self._dispatch = Dispatch(uploads)
+        self._form = FormHandler(uploads)
         self._direct = direct
         self._others = others
         self._options = options
@@ -88,8 +90,11 @@ class UploadsAsgi:
         else:
             await self._others(scope, receive, send)
             return
-        exchange = self._open(scope, receive, send)
-        await self._answer(exchange, root + self._base, rest.removesuffix("/"))
+        exchange, rest = self._open(scope, receive, send), rest.removesuffix("/")
+        if self._dispatch.is_form(exchange, rest):
+            await self._answer_form(exchange, root + self._base)
+        else:
+            await self._answer(exchange, root + self._base, rest)
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         return Exchange(
@@ -136,6 +141,14 @@ class UploadsAsgi:
         try:
             self._check_head(exchange)
             await direct.answer(exchange, upload_id, number)
+        except Exception as exc:
+            await self._refuse(exchange, render_error, exc)
+
+    async def _answer_form(self, exchange: Exchange, base: str) -> None:
+        exchange.common = self._cors(exchange)
+        try:
+            self._check_head(exchange)
+            await self._form.answer(exchange, base)
         except Exception as exc:
             await self._refuse(exchange, render_error, exc)
 

@@ -8,7 +8,8 @@ from tus_server.http.rufh import RufhHandler
 from tus_server.http.tus import TusHandler
 from tus_server.http.uploads import Handler, Request, Uploads
 from tus_server.ports import Operation
-from tus_server.wire.headers import Fields
+from tus_server.wire.form import MEDIA_TYPE
+from tus_server.wire.headers import Fields, media_type
 from tus_server.wire.rufh_versions import INTEROP, NEWEST, VERSIONS, Version, find_version
 
 _OPERATIONS = {
@@ -40,6 +41,15 @@ class Dispatch:
         if not rest and b"upload-complete" in fields:
             return self._rufh[NEWEST]
         return self._tus
+
+    def is_form(self, exchange: Exchange, rest: str) -> bool:
+        """Tell whether a request speaks no protocol and brings a form; never raises."""
+        if rest or exchange.method != "POST":
+            return False
+        fields = exchange.fields
+        named = media_type((fields.find_joined(b"content-type") or "").encode("latin-1"))
+        speaks = b"tus-resumable" in fields or self.by_fields(fields, rest) is not self._tus
+        return named == MEDIA_TYPE and not speaks
 
     def needs_upload(self, exchange: Exchange, rest: str) -> bool:
         """Tell whether only the upload can tell the protocol: the one that created it."""
