@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 from tests.support.cluster import Cluster, eventually
 from tests.support.fakes import FakeClock, make_upload
 from tests.support.postgres import PostgresServer
-from tests.support.state import claim, create
+from tests.support.state import claim, create, walk
 from tus_server.core.errors import NodeNameTaken, SchemaMismatch, SettingsInvalid
+from tus_server.core.jobs import Outcome
 from tus_server.core.states import UploadState
-from tus_server.core.upload import Upload
-from tus_server.ports import Node
+from tus_server.core.upload import Part, Upload
+from tus_server.ports import Letters, Node
 from tus_server.state.postgres import (
     PostgresOptions,
     PostgresReader,
@@ -100,6 +102,65 @@ async def test_rows_from_before_the_extensions_are_kept(
     assert upload.max_size is None
     assert await state.find_expired(10, ahead_s=1e6) == []
     await state.commit(await claim(state, upload), upload, upload.with_bytes(1, 1))
+
+
+async def test_rows_from_before_direct_uploads_are_kept(
+    empty: Cluster, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("tus_server.state.postgres.schema.migrations", lambda: migrations()[:2])
+        await migrate(PostgresOptions(empty.url))
+    names = "id, state, concat, state_on, freed_at"
+    rows = """
+        ('r', 'receiving', NULL, now(), NULL),
+        ('v', 'verified', NULL, now() - interval '1 h', NULL),
+        ('p', 'verified', 'partial', now(), NULL),
+        ('c', 'canceled', NULL, now(), now()),
+        ('x', 'expired', 'partial', now(), now())"""
+    await empty.query(
+        "INSERT INTO uploads (protocol, created_at, length, committed_bytes, crc64,"
+        f" next_part_number, tail_length, generation, unclean, lease_epoch, {names})"
+        " SELECT 'tus', now(), 3, 3, -2, 2, 0, 0, false, 1, *"
+        f" FROM (VALUES {rows}) AS old ({names})"
+    )
+    await empty.query("INSERT INTO upload_parts SELECT seq, 1, 0, 3, -2, 'e' FROM uploads")
+    await empty.query(
+        "INSERT INTO outbox (upload_id, kind, created_at, delivered_at) VALUES"
+        " ('v', 'verified', now(), NULL), ('c', 'canceled', now(), NULL),"
+        " ('g', 'deleted', now(), NULL), ('d', 'verified', now(), now())"
+    )
+
+    await migrate(PostgresOptions(empty.url))
+
+    state = await empty.open("a")
+    uploads = {str(one.id): one for one in await state.list_uploads(None, 10)}
+    assert set(uploads) == set("rvpcx")
+    for one in uploads.values():
+        assert (one.offset, one.crc64, one.file_id, one.auto_complete) == (
+            3,
+            2**64 - 2,
+            None,
+            False,
+        )
+        assert await state.find_parts(one.id) == [Part(1, 0, 3, 2**64 - 2, "e")]
+    # Their outcome is decided, and no job is due for it.
+    decided = {name: one.completed_at for name, one in uploads.items() if one.completed_at}
+    assert decided == {name: uploads[name].state_on for name in "vc"}
+    pending = await state.pending_events(10)
+    assert [(one.upload_id, one.outcome, one.job) for one in pending] == [
+        ("v", None, None),
+        ("c", None, None),
+        ("g", None, None),
+    ]
+    assert [one.upload_id for one in await state.list_events(Letters.DELIVERED, 10)] == ["d"]
+    # And go on as they would have.
+    assert await state.claim_events(10, 60) == [replace(one, attempts=1) for one in pending]
+    await walk(state, clock, uploads["r"], UploadState.COMPLETED, UploadState.VERIFIED)
+    gone = uploads["v"].stepped(UploadState.DELETED, on=clock.now())
+    lease = await claim(state, uploads["v"])
+    await state.commit(lease, uploads["v"], gone, steps=(UploadState.DELETED,))
+    told = [(one.kind, one.outcome) for one in (await state.pending_events(10))[3:]]
+    assert told == [(UploadState.VERIFIED, Outcome.SUCCESS), (UploadState.DELETED, None)]
 
 
 async def test_migrating_twice_does_nothing_more(empty: Cluster) -> None:

@@ -35,9 +35,11 @@ from tus_server.core.errors import (
     TusServerError,
 )
 from tus_server.core.ids import UploadId
+from tus_server.core.jobs import Outcome
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Protocol, Tail, Upload
 from tus_server.datadir import DataDir, find_server
+from tus_server.ports import Attempt, Letters
 from tus_server.state.sqlite import SqliteReader, SqliteState
 from tus_server.state.sqlite.rows import SQL, microseconds, moment
 from tus_server.state.sqlite.schema import APPLICATION_ID, VERSION, connect
@@ -713,6 +715,89 @@ async def test_a_file_from_before_the_extensions_keeps_all_it_has(
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_file_from_before_direct_uploads_keeps_all_it_has(
+    path: Path, clock: FakeClock
+) -> None:
+    lives = {
+        "r": ("receiving", "NULL"),
+        "v": ("verified", "NULL"),
+        "p": ("verified", "'partial'"),
+        "f": ("verified", "'final;/p'"),
+        "c": ("canceled", "NULL"),
+        "x": ("expired", "'partial'"),
+    }
+    write_schema(path, 3)
+    with closing(sqlite3.connect(path)) as db:
+        for seq, (name, (state_now, concat)) in enumerate(lives.items(), 1):
+            values = f"{seq}, '{name * 32}', 'tus', 'initiated', {seq}, {seq}, {concat}, 3, 3, -2"
+            db.executescript(f"""
+                INSERT INTO uploads (seq, id, protocol, state, created_at, state_on, concat, length,
+                    committed_bytes, crc64) VALUES ({values});
+                UPDATE uploads SET state = '{state_now}', state_on = {seq * 1000000},
+                    steps = '["{state_now}"]', next_part_number = {seq + 1},
+                    digests = '{{"md5": null}}', max_size = 9, held = {seq == 1} WHERE seq = {seq};
+            """)
+        db.executescript(f"""
+            INSERT INTO upload_parts VALUES ('{"r" * 32}', 1, 0, 3, -2, 'etag');
+            INSERT INTO upload_members VALUES (4, 1, 3);
+            UPDATE outbox SET delivered_at = 5 WHERE upload_id = '{"f" * 32}';
+            INSERT INTO outbox (upload_id, kind, created_at) VALUES ('{"g" * 32}', 'deleted', 7);
+        """)
+
+    async with SqliteState(path, clock) as state:
+        uploads = {one.id[0]: one for one in await state.list_uploads(None, 10)}
+        assert list(uploads) == list(lives)[::-1]
+        assert uploads["r"] == Upload(
+            id=UploadId("r" * 32),
+            protocol=Protocol.TUS,
+            state=S.RECEIVING,
+            created_at=EPOCH + timedelta(microseconds=1),
+            state_on=EPOCH + timedelta(seconds=1),
+            length=3,
+            committed_bytes=3,
+            crc64=2**64 - 2,
+            next_part_number=2,
+            digests={"md5": None},
+            max_size=9,
+        )
+        # Their outcome is decided, and no job is due for it.
+        decided = {name: one.completed_at for name, one in uploads.items() if one.completed_at}
+        assert decided == {name: uploads[name].state_on for name in "vfc"}
+        assert await state.find_parts(uploads["r"].id) == [Part(1, 0, 3, 2**64 - 2, "etag")]
+        assert await state.find_partials(uploads["f"].id) == [uploads["p"]]
+        assert [one.state for one in await state.history(uploads["c"].id)] == [
+            S.CANCELED,
+            S.INITIATED,
+        ]
+        pending = await state.pending_events(10)
+        assert [(one.upload_id[0], one.kind, one.outcome, one.job) for one in pending] == [
+            ("v", S.VERIFIED, None, None),
+            ("c", S.CANCELED, None, None),
+            ("g", S.DELETED, None, None),
+        ]
+        [delivered] = await state.list_events(Letters.DELIVERED, 10)
+        assert delivered.upload_id == uploads["f"].id
+        # And go on as they would have.
+        events = await state.claim_events(10, 60)
+        assert [event.id for event in events] == [event.id for event in pending]
+        await state.settle_events([Attempt(event, event.done) for event in events])
+        await walk(state, clock, uploads["v"], S.DELETED)
+        await walk(state, clock, (await claim_row(state, uploads["r"])), S.COMPLETED, S.VERIFIED)
+        told = [(one.kind, one.outcome) for one in await state.pending_events(10)]
+        assert told == [(S.DELETED, None), (S.VERIFIED, Outcome.SUCCESS)]
+        await create(state, clock, protocol=Protocol.SINGLE, length=3, part_size=3, file_id="f")
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def claim_row(state: SqliteState, upload: Upload) -> Upload:
+    """Take over what a server that died had held, and let go of it; give the row after it."""
+    lease = await claim(state, upload)
+    await state.release(lease)
+    return await row(state, upload)
 
 
 async def test_a_reader_leaves_a_file_of_an_older_version_to_the_server(path: Path) -> None:
