@@ -2,7 +2,7 @@
 
 import pytest
 
-from tus_server.broker.request import About, make_command
+from tus_server.broker.request import About, checked_note, make_command
 from tus_server.core.errors import MalformedMetadata, MalformedRequest
 from tus_server.core.jobs import Job
 from tus_server.wire.metadata import parse_metadata
@@ -39,6 +39,7 @@ def test_nothing_said_is_no_metadata() -> None:
         ({"file_id": ""}, "file_id"),
         ({"file_id": "x" * 501}, "500"),
         ({"file_id": "\ud800"}, "file_id"),
+        ({"file_id": "a\0b"}, "file_id"),
         ({"idempotency_key": "a b"}, "Idempotency-Key"),
         ({"idempotency_key": ""}, "Idempotency-Key"),
         ({"expires_in_s": 0.0}, "expires_in_s"),
@@ -51,6 +52,22 @@ def test_nothing_said_is_no_metadata() -> None:
 def test_what_makes_no_sense_is_refused_with_a_sentence(about: About, words: str) -> None:
     with pytest.raises(MalformedRequest, match=words):
         make_command("single", 1, about)
+
+
+def test_more_metadata_than_a_head_can_repeat_is_refused() -> None:
+    assert make_command("tus", 1, {"metadata": {"a": "x" * 6000}}).metadata
+
+    with pytest.raises(MalformedMetadata, match="8192"):
+        make_command("tus", 1, {"metadata": {"a": "x" * 6200}})
+
+
+@pytest.mark.parametrize("note", ["x" * 1001, "a\0b", "\ud800"])
+def test_a_note_is_a_text_that_can_be_kept(note: str) -> None:
+    assert checked_note("x" * 1000) == "x" * 1000
+    assert checked_note("") is None
+
+    with pytest.raises(MalformedRequest, match="1000"):
+        checked_note(note)
 
 
 def test_a_negative_size_is_refused() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 from tus_server.core.digests import ALGORITHMS, SIZES
-from tus_server.core.errors import MalformedRequest
+from tus_server.core.errors import MalformedMetadata, MalformedRequest
 from tus_server.core.jobs import Instructions, Job
 from tus_server.core.upload import Protocol
 from tus_server.engine.session import Initiate
@@ -18,8 +18,11 @@ from tus_server.wire.metadata import render_metadata
 Kind = Literal["single", "multipart", "tus"]
 
 MAX_FILE_ID_CHARS = 500
+# HEAD repeats it to tus clients, and proxies take heads of 16 KiB or less.
+MAX_METADATA_BYTES = 8 * 1024
+MAX_NOTE_CHARS = 1000
 # Idempotency-Key, draft-ietf-httpapi-idempotency-key-header: whatever the client makes unique.
-_KEY = re.compile(r"[!-~]{1,255}")
+KEY_PATTERN = r"[!-~]{1,255}"
 
 
 class About(TypedDict, total=False):
@@ -64,11 +67,11 @@ def make_command(kind: Kind, size: int | None, about: About) -> Initiate:
         protocol=Protocol(kind),
         length=size,
         part_size=_checked_part_size(kind, about.get("part_size_bytes")),
-        metadata=render_metadata(metadata),
+        metadata=_rendered(metadata),
         digests=_checked_digests(about.get("checksum")),
         wishes=Wishes(
-            file_id=_checked_file_id(about.get("file_id")),
-            request_key=_checked_key(key),
+            file_id=checked_file_id(about.get("file_id")),
+            request_key=checked_key(key),
             auto_complete=about.get("auto_complete", False),
             expires_in_s=_checked_seconds(about.get("expires_in_s")),
             instructions=Instructions(
@@ -83,13 +86,22 @@ def make_command(kind: Kind, size: int | None, about: About) -> Initiate:
     )
 
 
-def _checked_part_size(kind: Kind, part_size: int | None) -> int | None:
-    if part_size is not None and kind != "multipart":
-        raise MalformedRequest("part_size_bytes is for kind multipart: others have no parts.")
-    return part_size
+def checked_key(key: str | None) -> str | None:
+    """Give an Idempotency-Key. Raises: MalformedRequest."""
+    if key is not None and not re.fullmatch(KEY_PATTERN, key):
+        raise MalformedRequest("An Idempotency-Key has 1 to 255 visible ASCII characters.")
+    return key
 
 
-def _checked_file_id(file_id: str | None) -> str | None:
+def checked_note(note: str | None) -> str | None:
+    """Give what is said of a verdict. Raises: MalformedRequest."""
+    if note is not None and (len(note) > MAX_NOTE_CHARS or not _is_text(note)):
+        raise MalformedRequest(f"A note is a text of at most {MAX_NOTE_CHARS} characters.")
+    return note or None
+
+
+def checked_file_id(file_id: str | None) -> str | None:
+    """Give what an application knows a file by. Raises: MalformedRequest."""
     if file_id is None:
         return None
     if not 1 <= len(file_id) <= MAX_FILE_ID_CHARS or not _is_text(file_id):
@@ -97,10 +109,20 @@ def _checked_file_id(file_id: str | None) -> str | None:
     return file_id
 
 
-def _checked_key(key: str | None) -> str | None:
-    if key is not None and not _KEY.fullmatch(key):
-        raise MalformedRequest("An Idempotency-Key has 1 to 255 visible ASCII characters.")
-    return key
+def _rendered(metadata: Mapping[str, str]) -> str | None:
+    rendered = render_metadata(metadata)
+    if rendered is not None and len(rendered) > MAX_METADATA_BYTES:
+        raise MalformedMetadata(
+            f"Names and values, in Base64, have {len(rendered)} bytes together; at most"
+            f" {MAX_METADATA_BYTES} are taken."
+        )
+    return rendered
+
+
+def _checked_part_size(kind: Kind, part_size: int | None) -> int | None:
+    if part_size is not None and kind != "multipart":
+        raise MalformedRequest("part_size_bytes is for kind multipart: others have no parts.")
+    return part_size
 
 
 def _checked_seconds(seconds: float | None) -> float | None:
@@ -126,6 +148,9 @@ def _checked_digests(checksum: tuple[str, bytes] | None) -> dict[str, bytes | No
 
 
 def _is_text(text: str) -> bool:
+    """Tell whether every database can hold it."""
+    if "\0" in text:
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -8,6 +8,8 @@ here: http/errors.py has them.
 from collections.abc import Mapping
 from typing import ClassVar
 
+Member = int | str | list[dict[str, str]]
+
 
 class TusServerError(Exception):
     """Base of every error this package raises on purpose."""
@@ -15,7 +17,7 @@ class TusServerError(Exception):
     code: str  # of the class, but for codes that are the application's
     title: ClassVar[str]
 
-    def __init__(self, detail: str = "", **members: int | str) -> None:
+    def __init__(self, detail: str = "", **members: Member) -> None:
         super().__init__(detail or self.title)
         self.detail = detail
         self.members = members
@@ -104,6 +106,10 @@ class AppendTooLarge(ClientError):
     """The body of one request is; a smaller one may follow it (RUFH, max-append-size)."""
 
     code, title = "append_too_large", "The body is larger than this server takes in one request"
+
+
+class RequestTooLarge(ClientError):
+    code, title = "request_too_large", "The body is larger than any that is meant"
 
 
 class LengthChanged(ClientError):
@@ -276,6 +282,10 @@ class DeliveryFailed(TryAgainError):
     def __init__(self, detail: str = "", *, is_final: bool = False) -> None:
         super().__init__(detail)
         self.is_final = is_final
+
+
+class TooManyStreams(TryAgainError):
+    code, title = "too_many_streams", "Too many clients follow uploads on this server"
 
 
 class StateUnavailable(TryAgainError):

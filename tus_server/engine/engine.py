@@ -1,7 +1,8 @@
 """The engine: the ports it works on, and the tasks that no request may cancel."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from tus_server.core.parts import MIB
 from tus_server.core.upload import Upload
 from tus_server.engine.buffers import BlockPool
 from tus_server.engine.direct.books import Books
+from tus_server.engine.direct.seldom import Seldom
 from tus_server.engine.direct.turns import Turns
 from tus_server.engine.leases import Leases
 from tus_server.engine.tails import Tails
@@ -69,7 +71,9 @@ class Engine:
     check_job: Callable[[Job], None] = lambda job: None
     books: Books = field(default_factory=Books)
     turns: Turns = field(default_factory=Turns)
+    seldom: Seldom = field(default_factory=Seldom)
     closing: bool = False
+    _closing: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     async def undisturbed(self, verb: Coroutine[Any, Any, T], let_go: Callable[[], None]) -> T:
@@ -128,8 +132,18 @@ class Engine:
     def let_go(self) -> None:
         """Refuse new bodies, and ask every holder to store what has arrived and let go."""
         self.closing = True
+        self._closing.set()
         self.leases.ask_all()
         self.turns.ask_all()
+
+    @asynccontextmanager
+    async def until_closing(self) -> AsyncIterator["asyncio.Task[bool]"]:
+        """Give a task that ends when let_go() is called, to wait for beside something else."""
+        task = asyncio.create_task(self._closing.wait())
+        try:
+            yield task
+        finally:
+            task.cancel()
 
     def check_open(self) -> None:
         """Raise ShuttingDown once let_go() was called."""

@@ -2,7 +2,7 @@
 
 from tus_server.core.errors import IllegalStep
 from tus_server.core.ids import UploadId
-from tus_server.core.states import UploadState
+from tus_server.core.states import TERMINAL, UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.leases import Admit, stay
@@ -17,7 +17,7 @@ async def judge(
     accepts: bool,
     note: str | None = None,
 ) -> Upload:
-    """Accept or reject; give the row. Repeating a verdict changes nothing.
+    """Accept or reject; give the row. Repeating a verdict changes nothing, also after a deletion.
 
     Raises: UploadNotFound, IllegalStep (it is not verified, or was judged otherwise),
     LeaseNotObtained, StateUnavailable, what the authorizer raises.
@@ -28,7 +28,17 @@ async def judge(
         await engine.authorizer.check(principal, Operation.JUDGE, upload)
         _check(upload, verdict)
 
-    return await engine.undisturbed(_judge(engine, upload_id, verdict, admit, note), stay)
+    try:
+        return await engine.undisturbed(_judge(engine, upload_id, verdict, admit, note), stay)
+    except IllegalStep:
+        row = await engine.state.find_upload(upload_id)
+        if row is not None and row.state in TERMINAL and await _was(engine, upload_id, verdict):
+            return row
+        raise
+
+
+async def _was(engine: Engine, upload_id: UploadId, verdict: UploadState) -> bool:
+    return any(change.state is verdict for change in await engine.state.history(upload_id))
 
 
 async def _judge(

@@ -47,6 +47,7 @@ STATUSES: dict[type[e.TusServerError], int] = {
     e.PreconditionFailed: 412,
     e.UploadTooLarge: 413,
     e.BodyTooLarge: 413,
+    e.RequestTooLarge: 413,
     e.AppendTooLarge: 413,
     e.UnsupportedMediaType: 415,
     e.RangeNotSatisfiable: 416,
@@ -57,6 +58,7 @@ STATUSES: dict[type[e.TusServerError], int] = {
     e.ChecksumMismatch: 460,
     e.StillFinishing: 503,
     e.CheckPostponed: 503,
+    e.TooManyStreams: 503,
     e.DeliveryFailed: 503,
     e.StateUnavailable: 503,
     e.StoreUnavailable: 503,
@@ -133,7 +135,7 @@ def render_rufh_error(
     kind = _RUFH_TYPES.get(type(error))
     if kind == COMPLETED_UPLOAD and not tells_completed:
         kind = INCONSISTENT_LENGTH
-    members: dict[str, int | str] = {}
+    members: dict[str, e.Member] = {}
     if isinstance(error, e.OffsetMismatch):
         members = {"expected-offset": error.current, "provided-offset": error.given}
     return _render(error, status, headers, method=method, kind=kind, members=members)
@@ -179,7 +181,7 @@ def _render(
     *,
     method: str,
     kind: str | None = None,
-    members: dict[str, int | str] | None = None,
+    members: dict[str, e.Member] | None = None,
 ) -> Rendered:
     """Add the problem document; a HEAD has none."""
     if method == "HEAD":

@@ -2,6 +2,8 @@
 
 import json
 
+from tus_server.core.errors import Member
+
 CONTENT_TYPE = b"application/problem+json"
 
 # RUFH, Problem Types; in IANA's registry.
@@ -17,14 +19,14 @@ def render_problem(
     code: str,
     title: str,
     detail: str,
-    members: dict[str, int | str],
+    members: dict[str, Member],
     kind: str | None = None,
 ) -> bytes:
     """Give the body of an error reply.
 
     `code` is stable, `detail` is for people, `kind` becomes the type.
     """
-    document: dict[str, int | str] = {"title": title, "status": status, "code": code}
+    document: dict[str, Member] = {"title": title, "status": status, "code": code}
     if kind is not None:
         document["type"] = kind
     if detail:

@@ -93,6 +93,14 @@ class Tus(BaseModel):
     url: str
 
 
+class Moved(BaseModel):
+    """How far an upload has got."""
+
+    committed_bytes: int
+    length: int | None
+    progress: Progress
+
+
 class UploadView(BaseModel):
     """An upload. content_type: as claimed; detected_type: as its first bytes tell."""
 

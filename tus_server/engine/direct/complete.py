@@ -8,6 +8,7 @@ says so again.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tus_server.core.checksums import EMPTY_CRC64, combine_crc64
@@ -19,7 +20,7 @@ from tus_server.core.errors import (
     UnknownPart,
 )
 from tus_server.core.ids import UploadId
-from tus_server.core.states import FINISHED, UploadState
+from tus_server.core.states import FINISHED, TERMINAL, UploadState
 from tus_server.core.upload import Part, Upload
 from tus_server.engine.direct.look import Look, look
 from tus_server.engine.direct.lookup import check_takes_parts, find_any
@@ -29,6 +30,7 @@ from tus_server.engine.leases import stay
 from tus_server.ports import Operation, Principal
 
 CRC64 = "crc64nvme"
+LOOK_AGAIN_S = 0.5
 _DONE = FINISHED | {UploadState.COMPLETED}
 
 
@@ -51,19 +53,21 @@ async def complete(
 ) -> Upload:
     """Complete a direct upload; give its row, after at most `wait_s` for the verification.
 
-    reported: every part; None: whatever has arrived. Repeating it gives the row as it is by then.
+    reported: every part; None: whatever has arrived. Repeating it gives the row as it is by then,
+    also of an upload that has ended since. A server that stops waits no longer.
     Raises: UploadNotFound, NoDirectUpload, UploadGone, IllegalStep, PartsDiffer, UnknownPart,
     MalformedRequest, LeaseNotObtained, StoreUnavailable, StateUnavailable.
     """
     upload = await find_any(engine, upload_id, principal, Operation.COMPLETE)
+    if upload.is_direct and upload.state in TERMINAL and await _was_completed(engine, upload):
+        return upload
     if not (upload.is_direct and upload.state in _DONE):
         check_takes_parts(engine, upload)
         upload = await _complete(engine, upload, reported)
     if upload.state is UploadState.COMPLETED:
         finishing = engine.behind(_finish(engine, upload_id))
         if wait_s > 0:
-            await asyncio.wait({finishing}, timeout=wait_s)
-            upload = await engine.state.find_upload(upload_id) or upload
+            upload = await _wait_for_end(engine, upload, finishing, wait_s=wait_s)
     return upload
 
 
@@ -80,6 +84,34 @@ async def complete_if_all_in(engine: Engine, upload: Upload) -> None:
         return
     if completed.state is UploadState.COMPLETED:
         await _finish(engine, upload.id)
+
+
+def complete_behind(engine: Engine, upload: Upload) -> None:
+    """Let an upload that was just looked at complete by itself, if that is to be; no waiting."""
+    if upload.auto_complete and upload.committed_bytes == upload.length:
+        engine.behind(complete_if_all_in(engine, upload))
+
+
+async def _was_completed(engine: Engine, upload: Upload) -> bool:
+    history = await engine.state.history(upload.id)
+    return any(change.state is UploadState.COMPLETED for change in history)
+
+
+async def _wait_for_end(
+    engine: Engine, upload: Upload, finishing: "asyncio.Task[None]", *, wait_s: float
+) -> Upload:
+    """Give the row once it is completed no longer, or `wait_s` have passed, or the server stops."""
+    row: Upload | None = upload
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s), engine.until_closing() as closing:
+            await asyncio.wait({finishing, closing}, return_when=asyncio.FIRST_COMPLETED)
+            while not closing.done():
+                row = await engine.state.find_upload(upload.id)
+                if row is None or row.state is not UploadState.COMPLETED:
+                    break
+                # Another process is at it, or it is tried again later.
+                await asyncio.wait({closing}, timeout=LOOK_AGAIN_S)
+    return row or upload
 
 
 async def _complete(engine: Engine, upload: Upload, reported: Sequence[Reported] | None) -> Upload:
