@@ -1,0 +1,178 @@
+"""The `companionEndpoint` of Uppy's S3 plugin, over the Broker.
+
+Many parts: a direct upload, whose parts the plugin sends to the store. One request: the plugin
+knows forms only, which name the object they make and no part of one; so this server receives the
+form (http/form.py), as any upload. Both `uploadId` and `key` are the id of the upload.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tus_server.broker import About, Broker, Reported, UploadView
+from tus_server.core.errors import (
+    IllegalStep,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    StillFinishing,
+    TusServerError,
+    UploadNotFound,
+)
+from tus_server.core.states import FINISHED, TERMINAL
+from tus_server.engine.form import new_form_key
+from tus_server.http.errors import render_error
+from tus_server.http.exchange import Scope
+from tus_server.http.form import KEY, SIGNATURE
+from tus_server.wire import companion
+from tus_server.wire.companion import Beginning
+
+PLACE = "/companion/"
+# 10,000 parts are reported in 700 KB.
+MOST_BODY_BYTES = 4 * 1024 * 1024
+# The plugin asks once, and proxies wait for a minute.
+COMPLETE_WAIT_S = 50.0
+_NO_SIZE = (
+    "The size of the file is not known. The plugin sends what is in the metadata of a file, so that"
+    " the page has to put it there: uppy.addPreProcessor(async (ids) => ids.forEach((id) =>"
+    " uppy.setFileMeta(id, { size: uppy.getFile(id).size })))"
+)
+
+
+def companion_app(broker_of: Callable[[Scope], Broker]) -> Starlette:
+    """Give the application; only within a http.guard.Guard. broker_of: as a request may have it."""
+    answers = Companion(broker_of)
+    multipart = f"{PLACE}s3/multipart"
+    upload = f"{multipart}/{{upload_id}}"
+    app = Starlette(
+        routes=[
+            Route(f"{PLACE}s3/params", answers.params, methods=["GET"]),
+            Route(multipart, answers.begin, methods=["POST"]),
+            Route(upload, answers.list_parts, methods=["GET"]),
+            Route(upload, answers.cancel, methods=["DELETE"]),
+            Route(f"{upload}/complete", answers.complete, methods=["POST"]),
+            Route(f"{upload}/{{number}}", answers.sign, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _refuse_route, TusServerError: _refuse},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class Companion:
+    """The answers, as @uppy/aws-s3 wants them."""
+
+    def __init__(self, broker_of: Callable[[Scope], Broker]) -> None:
+        self._broker_of = broker_of
+
+    async def params(self, request: Request) -> Response:
+        """Begin an upload that comes as one form. Its size need not be known."""
+        told = companion.parse_params(request.scope["query_string"])
+        signature = new_form_key()
+        about: About = {**_about(told), "idempotency_key": signature}
+        view = await self._broker_of(request.scope).initiate("tus", size=told.size, **about)
+        assert view.tus is not None
+        return JSONResponse(
+            {
+                "method": "POST",
+                # The plugin makes the location of the upload of it, by adding the key.
+                "url": view.tus.url.removesuffix(view.id),
+                "fields": {KEY: view.id, SIGNATURE: signature},
+                "headers": {},
+            }
+        )
+
+    async def begin(self, request: Request) -> Response:
+        told = companion.parse_beginning(await _read(request))
+        if told.size is None:
+            raise MalformedRequest(_NO_SIZE)
+        about: About = {**_about(told), "part_size_bytes": told.planned_part_size()}
+        broker = self._broker_of(request.scope)
+        view = await broker.initiate_multipart_session(size=told.size, **about)
+        return JSONResponse({"uploadId": view.id, "key": view.id})
+
+    async def sign(self, request: Request) -> Response:
+        number = companion.parse_part_number(request.path_params["number"])
+        broker = self._broker_of(request.scope)
+        signed = await broker.sign_multipart_part(_upload_id(request), number)
+        left_s = (signed.expires_at - datetime.now(UTC)).total_seconds()
+        return JSONResponse({"url": signed.url, "expires": max(0, int(left_s))})
+
+    async def list_parts(self, request: Request) -> Response:
+        found = await self._broker_of(request.scope).find_parts(_upload_id(request))
+        _check_alive(found.upload)
+        return JSONResponse(
+            [
+                {"PartNumber": part.number, "Size": part.size, "ETag": part.etag}
+                for part in found.parts
+                if part.etag is not None
+            ]
+        )
+
+    async def complete(self, request: Request) -> Response:
+        """Answer when the upload is verified: what Uppy then calls complete is."""
+        told = companion.parse_completion(await _read(request))
+        reported = [Reported(number, etag) for number, etag in told]
+        view = await self._broker_of(request.scope).complete_multipart_upload(
+            _upload_id(request), reported, wait_s=COMPLETE_WAIT_S
+        )
+        _check_alive(view)
+        if view.status.current.state not in FINISHED or view.object is None:
+            raise StillFinishing
+        return JSONResponse({"location": view.object.url, "key": view.id})
+
+    async def cancel(self, request: Request) -> Response:
+        """Give up an unfinished upload. As in S3 a finished one is no more to be given up."""
+        broker = self._broker_of(request.scope)
+        await broker.cancel_resumable_session(_upload_id(request), keeps_finished=True)
+        return JSONResponse({})
+
+
+def _about(told: Beginning) -> About:
+    return {
+        "filename": told.filename,
+        "content_type": told.content_type,
+        "metadata": told.metadata,
+    }
+
+
+def _upload_id(request: Request) -> str:
+    upload_id: str = request.path_params["upload_id"]
+    if request.query_params.get("key") != upload_id:
+        raise UploadNotFound("The key is not that of the upload.")
+    return upload_id
+
+
+def _check_alive(view: UploadView) -> None:
+    """Raise IllegalStep for an upload that has ended without a file."""
+    state = view.status.current.state
+    if state in TERMINAL:
+        why = f": {view.error.message}" if view.error is not None else ""
+        raise IllegalStep(f"The upload is {state}{why}.".replace("..", "."), state=state)
+
+
+async def _read(request: Request) -> bytes:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MOST_BODY_BYTES:
+            raise MalformedRequest(f"The body has more than {MOST_BODY_BYTES} bytes.")
+    return bytes(content)
+
+
+async def _refuse(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, TusServerError)
+    status, headers, body = render_error(exc, method="GET")
+    fields = {name.decode(): value.decode() for name, value in headers}
+    return Response(body, status, fields)
+
+
+async def _refuse_route(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    allow = (exc.headers or {}).get("Allow", "")
+    return await _refuse(request, MethodNotAllowed(allow) if exc.status_code == 405 else NotFound())
