@@ -3,10 +3,12 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from tus_server.cli.output import refuse
 from tus_server.core.ids import UploadId, find_upload_id
+
+API_PATH = "/api/uploads"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -30,6 +32,33 @@ def parse_endpoint(url: str) -> str:
             "http://127.0.0.1:8080/files/."
         )
     return url
+
+
+def parse_api_endpoint(url: str) -> str:
+    """Give the URL at which direct uploads are begun, on the server that a URL is of."""
+    parts = urlsplit(parse_endpoint(url))
+    if "@" in parts.netloc:
+        # Without the URL, which has a secret.
+        raise refuse("the URL has a password; give a token as TUS_API_TOKEN or by --header.")
+    path = parts.path.rstrip("/")
+    # Any other path is that of uploads or pages; a server below a path has its API there.
+    path = path if path.endswith(API_PATH) else API_PATH
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def with_token(headers: dict[str, str], token: str) -> dict[str, str]:
+    """Give header fields that show a token, unless they show something else already."""
+    if not token or "authorization" in map(str.lower, headers):
+        return headers
+    if not re.fullmatch(r"[!-~]+", token):
+        raise refuse("TUS_API_TOKEN is no token: it has other than visible ASCII characters.")
+    return headers | {"Authorization": f"Bearer {token}"}
+
+
+def parse_file_id(text: str) -> str:
+    if not text or metadata_text(text) != text:
+        raise refuse("--file-id is no text of at least one character.")
+    return text
 
 
 def check_file(path: Path) -> None:

@@ -31,7 +31,7 @@ class _SpeedColumn(ProgressColumn):
 
 
 class Reporter:
-    """A transfer.Watcher. Use as a context manager."""
+    """A patience.Watcher, and a direct.DirectWatcher. Use as a context manager."""
 
     def __init__(self, path: Path, *, quiet: bool) -> None:
         self.name = printable(path.name)
@@ -85,6 +85,9 @@ class Reporter:
 
     def waiting(self, failure: TransferFailed, delay_s: float, attempt: int) -> None:
         self._say(f"{self.name}: {printable(str(failure))}; attempt {attempt} in {delay_s:g} s")
+
+    def verifying(self) -> None:
+        self._say(f"{self.name}: all of it is there; the server is verifying it")
 
     def _note(self) -> str:
         return f"resumed at {render_size(self.resumed_at)}" if self.resumed_at else ""

@@ -1,9 +1,11 @@
 """What comes back from a server: the offset asked for, or the failure it amounts to."""
 
+import html
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 _MAY_PASS: Final = frozenset({408, 409, 423, 425, 429})
 _NEVER_PASSES: Final = frozenset({501, 505})
@@ -50,36 +52,80 @@ def read_offset(method: str, url: str, reply: Reply) -> int:
 
 
 def refusal(method: str, url: str, reply: Reply) -> TransferFailed:
-    """Make the error for a reply that is not the one hoped for."""
-    status = reply.status
-    said = f"{url} answered {method} with {status} {reply.reason}".rstrip()
-    if "tus-resumable" not in reply.headers and (status < 500 or status in _NEVER_PASSES):
+    """Make the error for a reply of a tus server that is not the one hoped for."""
+    if "tus-resumable" not in reply.headers and not _is_trouble(reply.status):
         where = reply.headers.get("location")
-        hint = f"; it points to {where}" if where and 300 <= status < 400 else ""
+        hint = f"; it points to {where}" if where and 300 <= reply.status < 400 else ""
+        said = _said(method, url, reply)
         return TransferFailed(f"{said}, so it seems to be no tus server{hint}")
+    return plain_refusal(method, url, reply)
+
+
+def plain_refusal(
+    method: str, url: str, reply: Reply, *, may_pass: bool | None = None
+) -> TransferFailed:
+    """Make the error for a reply as it is. may_pass None: what the status says."""
+    said = _said(method, url, reply)
     detail = find_detail(reply.headers, reply.content)
     after = reply.headers.get("retry-after", "")
     return TransferFailed(
         f"{said}: {detail}" if detail else said,
-        may_pass=status in _MAY_PASS or (status >= 500 and status not in _NEVER_PASSES),
+        may_pass=passes(reply.status) if may_pass is None else may_pass,
         retry_after_s=float(after) if after.isascii() and after.isdecimal() else 0,
     )
 
 
+def _said(method: str, url: str, reply: Reply) -> str:
+    return f"{url} answered {method} with {reply.status} {reply.reason}".rstrip()
+
+
+def _is_trouble(status: int) -> bool:
+    """Tell whether a server, or a proxy before it, says that it cannot do so just now."""
+    return status >= 500 and status not in _NEVER_PASSES
+
+
+def passes(status: int) -> bool:
+    """Tell whether the same request may succeed later, by the status of a reply."""
+    return status in _MAY_PASS or _is_trouble(status)
+
+
+def find_problem(reply: Reply) -> dict[str, Any]:
+    """Give the problem document (RFC 9457) of a reply; empty where it has none."""
+    if "json" not in reply.headers.get("content-type", ""):
+        return {}
+    try:
+        problem = json.loads(reply.content)
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}
+
+
+def find_store_error(reply: Reply) -> tuple[str, str]:
+    """Give code and message of an error of the S3 API; empty where a reply has none."""
+    return _find_element("Code", reply.content), _find_element("Message", reply.content)
+
+
 def find_detail(headers: Mapping[str, str], content: bytes) -> str:
-    """Find what a reply says about itself: of a problem document (RFC 9457), or its first line."""
+    """Find what a reply says about itself.
+
+    That is of a problem document (RFC 9457) or an error of the S3 API, or its first line.
+    """
     kind = headers.get("content-type", "")
     said = ""
     if "json" in kind:
-        try:
-            problem = json.loads(content)
-        except ValueError:
-            return ""
-        if isinstance(problem, dict):
-            said = str(problem.get("detail") or problem.get("title") or "")
+        problem = find_problem(Reply(0, "", headers, content))
+        said = str(problem.get("detail") or problem.get("title") or "")
+    elif "xml" in kind:
+        said = _find_element("Message", content)
     elif kind.startswith("text/plain"):
         said = content.decode("utf-8", "replace").strip().partition("\n")[0]
     return said.strip().removesuffix(".")[:_MAX_SHOWN_CHARS]
+
+
+def _find_element(name: str, content: bytes) -> str:
+    # No parser: the content may be cut off, and comes from anywhere.
+    found = re.search(rf"<{name}>([^<]*)</{name}>", content.decode("utf-8", "replace"))
+    return html.unescape(found[1]).strip() if found else ""
 
 
 def innermost_words(exc: BaseException) -> str:

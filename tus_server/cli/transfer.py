@@ -1,10 +1,8 @@
 """One file on its way to a tus server, as often interrupted as need be."""
 
-import time
-from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
@@ -12,33 +10,18 @@ from tusclient.client import TusClient
 from tusclient.request import TusRequest
 from tusclient.uploader.uploader import Uploader
 
+from tus_server.cli.asking import ask
+from tus_server.cli.file_section import FileSection
+from tus_server.cli.patience import Patience, Watcher
 from tus_server.cli.replies import (
     Reply,
     ServerUnreachable,
     TransferFailed,
     UploadGone,
-    innermost_words,
     read_offset,
     refusal,
 )
 from tus_server.cli.stored_urls import FileFingerprint, StoredUrls
-
-# Seconds. The first also bounds the sending of one block: 64 KiB, so 1 KiB/s is fast enough.
-_CONNECT_TIMEOUT_S: Final = 60.0
-_ANSWER_TIMEOUT_S: Final = 300.0
-_MAX_DELAY_S: Final = 30.0
-_BLOCK_SIZE: Final = 64 * 1024
-_MAX_REPLY_SIZE: Final = 64 * 1024
-
-
-class Watcher(Protocol):
-    """Who is told how it goes; offsets are in bytes."""
-
-    def started(self, offset: int, *, resumed: bool) -> None: ...
-
-    def moved(self, offset: int) -> None: ...
-
-    def waiting(self, failure: TransferFailed, delay_s: float, attempt: int) -> None: ...
 
 
 def send_file(
@@ -63,7 +46,7 @@ def send_file(
     if fresh and urls is not None:
         urls.remove_item(key)
     transfer: Transfer | None = None
-    attempt, furthest = 0, 0
+    patience = Patience(retries, watcher)
     while True:
         try:
             if transfer is None:
@@ -72,8 +55,7 @@ def send_file(
             elif transfer.url is not None:
                 transfer.offset = transfer.get_offset()
                 watcher.moved(transfer.offset)
-            if transfer.offset > furthest:
-                attempt, furthest = 0, transfer.offset
+            patience.reached(transfer.offset)
             transfer.upload()
             _check_unchanged(path, fingerprint, key, transfer.url)
             break
@@ -85,15 +67,11 @@ def send_file(
             # What was stored is old, so begin anew.
         except TransferFailed as failure:
             met = transfer is not None and transfer.url is not None
-            if not failure.may_pass or (isinstance(failure, ServerUnreachable) and not met):
+            if isinstance(failure, ServerUnreachable) and not met:
                 raise
-            if attempt >= retries:
-                raise
+            patience.check(failure)
             _check_unchanged(path, fingerprint, key, transfer.url if transfer else None)
-            delay_s = min(max(2.0**attempt / 2, failure.retry_after_s), _MAX_DELAY_S)
-            attempt += 1
-            watcher.waiting(failure, delay_s, attempt)
-            time.sleep(delay_s)
+            patience.wait(failure)
     if urls is not None:
         urls.remove_item(key)
     assert transfer.url is not None
@@ -166,27 +144,10 @@ class Transfer(Uploader):
             raise TransferFailed(f"{self.url} takes no bytes")
 
     def ask(
-        self, method: str, url: str, headers: dict[str, str], body: "FileSection | None" = None
+        self, method: str, url: str, headers: dict[str, str], body: FileSection | None = None
     ) -> Reply:
         """Make one request and read its reply. Raises: ServerUnreachable."""
-        try:
-            reply = self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=body,
-                timeout=(_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S),
-                allow_redirects=False,
-                stream=True,
-            )
-            with reply:
-                # Not all of it: any server may be at that URL.
-                content = next(reply.iter_content(_MAX_REPLY_SIZE), b"")
-        except requests.RequestException as exc:
-            raise ServerUnreachable(
-                f"{url} does not answer ({innermost_words(exc)})", may_pass=True
-            ) from exc
-        return Reply(reply.status_code, reply.reason or "", reply.headers, content)
+        return ask(self._session, method, url, headers, body)
 
 
 class StreamedPatch(TusRequest):
@@ -203,32 +164,3 @@ class StreamedPatch(TusRequest):
             )
             reply = self._transfer.ask("PATCH", self._url, self._request_headers, body)
         self.response_headers = {"upload-offset": str(read_offset("PATCH", self._url, reply))}
-
-
-class FileSection:
-    """Bytes [start, start + length) of a file, in blocks. Its length makes it no chunked body."""
-
-    def __init__(
-        self, file: IO[bytes], start: int, length: int, moved: Callable[[int], None]
-    ) -> None:
-        self._file = file
-        self._start = start
-        self._length = length
-        self._moved = moved
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[bytes]:
-        sent = 0
-        while sent < self._length:
-            try:
-                block = self._file.read(min(_BLOCK_SIZE, self._length - sent))
-            except OSError as exc:
-                # requests would take it for an error of the connection.
-                raise TransferFailed(f"it cannot be read: {exc.strerror}") from exc
-            if not block:
-                raise TransferFailed("it has become shorter while it was sent")
-            yield block
-            sent += len(block)
-            self._moved(self._start + sent)
