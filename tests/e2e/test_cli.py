@@ -567,7 +567,7 @@ def test_tables_have_what_a_person_looks_for(commands: Commands, server: ServerP
     shown, _ = commands.run("uploads", "show", id, "--data-dir", server.data_dir)
 
     head, row = listed.splitlines()
-    assert head.split() == ["ID", "STATE", "RECEIVED", "CREATED", "NAME"]
+    assert head.split() == ["ID", "STATE", "RECEIVED", "CREATED", "KIND", "NAME"]
     assert row.startswith(f"{id}  verified  3.0 MiB")
     assert row.rstrip().endswith(r"[red]\x1b[31mfile")
     assert "filetype" in shown

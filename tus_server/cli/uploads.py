@@ -10,19 +10,21 @@ from tus_server.cli.changes import remove_uploads, rewind_uploads
 from tus_server.cli.lookup import AsJson, Config, DataDir, load, read
 from tus_server.cli.output import EXIT_FAILED, complain, render_time
 from tus_server.cli.upload_text import (
-    render_change,
     render_document,
     render_facts,
+    render_more,
     render_name,
     render_received,
 )
+from tus_server.cli.wanted import Wanted, find_wanted
 from tus_server.core.states import UploadState
+from tus_server.core.upload import Protocol
 from tus_server.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tus_server.core.upload import Upload
+    from tus_server.core.upload import Part, Upload
     from tus_server.ports import StateReader, StatusChange
 
 app = typer.Typer(
@@ -41,6 +43,17 @@ def list_uploads(
             help=f"Only uploads in this state ({', '.join(UploadState)}); repeatable.",
         ),
     ] = None,
+    kind: Annotated[
+        list[Protocol] | None,
+        typer.Option(
+            metavar="KIND",
+            help=f"Only uploads of this kind ({', '.join(Protocol)}); repeatable.",
+        ),
+    ] = None,
+    file_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only uploads of this file_id, the active one and others."),
+    ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Most uploads to list.")] = 50,
     data_dir: DataDir = None,
     config: Config = None,
@@ -48,16 +61,23 @@ def list_uploads(
 ) -> None:
     """List uploads, newest first."""
     settings = load(config, data_dir)
-    states = frozenset(state) if state else None
-    uploads = read(settings, lambda reader: reader.list_uploads(states, limit))
+    wanted = Wanted(
+        states=frozenset(state) if state else None,
+        kinds=frozenset(kind) if kind else None,
+        file_id=file_id,
+    )
+    uploads = read(settings, lambda reader: find_wanted(reader, wanted, limit))
     if as_json:
         for upload in uploads:
             typer.echo(json.dumps(render_document(upload)))
         return
     from rich.table import Table
 
-    table = Table("ID", "STATE", "RECEIVED", "CREATED", "NAME", box=None, pad_edge=False)
-    for column in table.columns[:4]:
+    # Who gives no file_id need not look at the column.
+    more = ["FILE ID"] if any(upload.file_id is not None for upload in uploads) else []
+    table = Table("ID", "STATE", "RECEIVED", "CREATED", "KIND", *more, "NAME", box=None)
+    table.pad_edge = False
+    for column in table.columns[:-1]:
         column.no_wrap = True
     for upload in uploads:
         table.add_row(
@@ -65,6 +85,8 @@ def list_uploads(
             upload.state.value,
             render_received(upload),
             render_time(upload.created_at),
+            upload.protocol.value,
+            *(printable(upload.file_id or "") for _ in more),
             render_name(upload),
         )
     _console().print(table)
@@ -83,21 +105,26 @@ def show_upload(
     upload_id = parse_upload_id(id)
     settings = load(config, data_dir)
 
-    async def look(reader: "StateReader") -> "tuple[Upload | None, list[StatusChange]]":
-        return await reader.find_upload(upload_id), await reader.history(upload_id)
+    async def look(
+        reader: "StateReader",
+    ) -> "tuple[Upload | None, list[StatusChange], list[Part]]":
+        upload = await reader.find_upload(upload_id)
+        is_direct = upload is not None and upload.is_direct
+        parts = await reader.find_parts(upload_id) if is_direct else []
+        return upload, await reader.history(upload_id), parts
 
-    upload, history = read(settings, look)
+    upload, history, parts = read(settings, look)
     if upload is None:
         complain(f"there is no upload {upload_id}.")
         raise typer.Exit(EXIT_FAILED)
     if as_json:
-        changes = [render_change(change) for change in history]
-        typer.echo(json.dumps({**render_document(upload), "history": changes}))
+        more = render_more(upload, history, parts)
+        typer.echo(json.dumps({**render_document(upload), **more}))
         return
     from rich.table import Table
 
     facts = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in render_facts(upload):
+    for name, value in render_facts(upload, history, parts):
         facts.add_row(name, value)
     steps = Table("STATE", "AT", "NOTE", box=None, pad_edge=False)
     for change in history:
