@@ -379,10 +379,11 @@ class StateStore(StateReader, Port):
     # --- the outbox
 
     async def claim_events(self, limit: int, lasts_s: float) -> list[Event]:
-        """Take events to deliver, oldest first, for `lasts_s`; then anybody may have them again.
+        """Take events to deliver for `lasts_s`; then anybody may have them again.
 
-        Due ones, which are neither delivered nor given up nor claimed; and in order: of an upload
-        none while an earlier one is neither delivered nor given up. Counts the attempt.
+        Those that are due for longest, given by their ids; not delivered, given up or claimed; and
+        in order: of an upload none while an earlier one is neither delivered nor given up. Counts
+        the attempt.
         """
 
     async def settle_events(self, attempts: Sequence[Attempt]) -> None:

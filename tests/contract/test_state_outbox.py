@@ -79,6 +79,17 @@ async def test_events_are_claimed_oldest_first_up_to_the_limit(
     assert len(await state.pending_events(10)) == 5
 
 
+async def test_what_is_due_again_does_not_hold_up_what_came_later(
+    state: StateStore, clock: FakeClock
+) -> None:
+    [first, second] = [upload.id for upload in await ended(state, clock, 2)]
+    [event] = await state.claim_events(1, 60)
+    await state.settle_events([again(event, 0.0)])
+
+    assert of(await state.claim_events(1, 60)) == [second]
+    assert of(await state.claim_events(1, 60)) == [first]
+
+
 async def test_where_there_is_nothing_nothing_is_claimed(
     state: StateStore, clock: FakeClock
 ) -> None:

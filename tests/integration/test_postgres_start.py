@@ -611,12 +611,28 @@ async def test_events_are_found_however_many_were_delivered(
     await cluster.query(f"INSERT INTO outbox ({columns}) VALUES ('a', 'verified', now(), NULL)")
 
     for query, values, index in (
-        ("claim_events", "10, 60", "outbox_pending"),
-        ("pending_events", "10", "outbox_pending"),
+        ("claim_events", "10, 60", "outbox_due"),
+        ("claim_events", "10, 60", "outbox_pending_of"),
         ("purge_events", "10, 3600", "outbox_delivered"),
     ):
         plan = await plan_of(cluster, query, values)
         assert any(index in line for line in plan), (query, plan)
+
+
+async def test_a_backlog_that_no_statistics_know_of_is_claimed_by_index(cluster: Cluster) -> None:
+    await cluster.open("a")
+    await cluster.query("ANALYZE outbox")
+    columns = "upload_id, kind, created_at"
+    await cluster.query(
+        f"INSERT INTO outbox ({columns})"
+        " SELECT number::text, 'verified', now() FROM generate_series(1, 10000) AS number"
+    )
+
+    plan = await plan_of(cluster, "claim_events", "10, 60")
+
+    earlier = next(place for place, line in enumerate(plan) if "outbox_pending_of" in line)
+    assert "(upload_id = outbox.upload_id) AND (id < outbox.id)" in plan[earlier + 1], plan
+    assert "outbox_due" in plan[next(p for p, line in enumerate(plan) if "due_at <=" in line) - 1]
 
 
 async def test_renewals_and_commits_under_a_lease_leave_the_indexes_alone(

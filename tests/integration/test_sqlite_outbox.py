@@ -104,9 +104,8 @@ async def test_parts_that_change_nothing_are_not_written(
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        ("claim_events", "outbox_pending "),
+        ("claim_events", "outbox_due"),
         ("claim_events", "outbox_pending_of"),
-        ("pending_events", "outbox_pending"),
         ("purge_events", "outbox_delivered"),
         ("find_event", "PRIMARY KEY"),
         ("find_by_file_id", "uploads_by_file"),

@@ -581,19 +581,21 @@ class FakeState:
     async def claim_events(self, limit: int, lasts_s: float) -> list[Event]:
         await asyncio.sleep(0)
         now = self._clock.now()
-        claimed: list[Event] = []
+        due: list[tuple[datetime, int]] = []
         waiting: set[UploadId] = set()
         for place, event in enumerate(self.tables.events):
             if not self._is_pending(event) or event.upload_id in waiting:
                 continue
             waiting.add(event.upload_id)
             assert event.due_at is not None
-            if len(claimed) < limit and event.due_at <= now and self.tables.claimed[place] <= now:
-                event = replace(event, attempts=event.attempts + 1)
-                self.tables.events[place] = event
-                self.tables.claimed[place] = now + timedelta(seconds=lasts_s)
-                claimed.append(event)
-        return claimed
+            if event.due_at <= now and self.tables.claimed[place] <= now:
+                due.append((event.due_at, place))
+        places = sorted(place for _, place in sorted(due)[:limit])
+        for place in places:
+            event = self.tables.events[place]
+            self.tables.events[place] = replace(event, attempts=event.attempts + 1)
+            self.tables.claimed[place] = now + timedelta(seconds=lasts_s)
+        return [self.tables.events[place] for place in places]
 
     async def settle_events(self, attempts: Sequence[Attempt]) -> None:
         now = self._clock.now()

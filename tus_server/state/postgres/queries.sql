@@ -552,16 +552,19 @@ FROM outbox WHERE id = $1
 
 -- name: claim_events
 -- $1 limit, $2 seconds. What others are looking at just now is skipped, not waited for; the
--- events of an upload come one after the other.
+-- events of an upload come one after the other. Statistics of a queue are always out of date, most of
+-- all when it has grown because a target is away: a NOT EXISTS became a join that read all of it for
+-- each row (5 s for 100,000). A subquery is no join, and there is one index that it can use.
 WITH due AS (
     SELECT id FROM outbox
     WHERE delivered_at IS NULL AND given_up_at IS NULL
       AND due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())
-      AND NOT EXISTS (
-          SELECT FROM outbox AS earlier
+      AND (
+          SELECT earlier.id FROM outbox AS earlier
           WHERE earlier.upload_id = outbox.upload_id AND earlier.id < outbox.id
-            AND earlier.delivered_at IS NULL AND earlier.given_up_at IS NULL)
-    ORDER BY id LIMIT $1
+            AND coalesce(earlier.delivered_at, earlier.given_up_at) IS NULL
+          LIMIT 1) IS NULL
+    ORDER BY due_at, id LIMIT $1
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE outbox SET

@@ -365,7 +365,7 @@ WHERE id IN (
           WHERE earlier.upload_seq = due.upload_seq AND earlier.id < due.id
             AND earlier.upload_id = due.upload_id
             AND earlier.delivered_at IS NULL AND earlier.given_up_at IS NULL)
-    ORDER BY due.id LIMIT :limit)
+    ORDER BY due.due_at, due.id LIMIT :limit)
 RETURNING upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
     given_up_at
 

@@ -180,7 +180,7 @@ CREATE TABLE outbox (
     given_up_at  INTEGER,
     CHECK (delivered_at IS NULL OR given_up_at IS NULL)
 );
-CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX outbox_due ON outbox (due_at, id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
 CREATE INDEX outbox_pending_of ON outbox (upload_seq, id)
     WHERE delivered_at IS NULL AND given_up_at IS NULL;
 CREATE INDEX outbox_dead ON outbox (id) WHERE given_up_at IS NOT NULL;

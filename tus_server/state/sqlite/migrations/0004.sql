@@ -139,7 +139,7 @@ SELECT outbox.id, upload_id, coalesce(uploads.seq, 0), kind, outbox.created_at, 
 FROM outbox LEFT JOIN uploads ON uploads.id = upload_id;
 DROP TABLE outbox;
 ALTER TABLE outbox_4 RENAME TO outbox;
-CREATE INDEX outbox_pending ON outbox (id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX outbox_due ON outbox (due_at, id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
 CREATE INDEX outbox_pending_of ON outbox (upload_seq, id)
     WHERE delivered_at IS NULL AND given_up_at IS NULL;
 CREATE INDEX outbox_dead ON outbox (id) WHERE given_up_at IS NOT NULL;
