@@ -1,11 +1,13 @@
 """Forms with one file, as browsers send them."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tus_server.core.errors import MalformedRequest
-from tus_server.wire.form import find_boundary, parse_head
+from tus_server.wire.form import FileScan, find_boundary, parse_head
 
 BOUNDARY = b"----WebKitFormBoundaryKc2kNEAAXqGMX7wp"
 LINE = b"--" + BOUNDARY + b"\r\n"
@@ -89,6 +91,26 @@ def test_a_beginning_that_is_not_the_whole_head_says_nothing_yet(size: int) -> N
 def test_what_is_no_form_with_a_file_is_refused(raw: bytes, words: str) -> None:
     with pytest.raises(MalformedRequest, match=words):
         parse_head(raw, BOUNDARY)
+
+
+@given(st.data())
+def test_the_end_of_a_file_is_found_wherever_its_bytes_are_cut(data: st.DataObject) -> None:
+    delimiter = b"\r\n--abab"
+    pieces = st.lists(st.sampled_from([delimiter[:n] for n in range(1, 8)] + [b"ab", b"x"]))
+    content = b"".join(data.draw(pieces)) + data.draw(st.sampled_from([b"", delimiter + b"\r\n"]))
+    content = data.draw(st.sampled_from([content, content[::-1]]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(content)))))
+
+    scan = FileScan(delimiter)
+    found = False
+    for start, end in itertools.pairwise([0, *cuts, len(content)]):
+        try:
+            scan.feed(memoryview(content)[start:end])
+        except MalformedRequest:
+            found = True
+            break
+
+    assert found == (delimiter in content)
 
 
 @given(st.binary(max_size=300), st.booleans())

@@ -9,7 +9,13 @@ from tus_server.engine.form import Form, receive_form
 from tus_server.http.exchange import Exchange
 from tus_server.http.uploads import NO_STORE, Request, Uploads
 from tus_server.ports import APPLICATION, Body
-from tus_server.wire.form import MAX_HEAD_BYTES, FormHead, find_boundary, parse_head
+from tus_server.wire.form import (
+    MAX_HEAD_BYTES,
+    FileScan,
+    FormHead,
+    find_boundary,
+    parse_head,
+)
 
 # The names of S3's own forms, as far as they have one.
 KEY, SIGNATURE = "key", "signature"
@@ -52,7 +58,7 @@ async def _open(exchange: Exchange) -> tuple[Form, "FileBody"]:
     upload_id = find_upload_id(_field(head, KEY))
     if upload_id is None:
         raise UploadNotFound
-    file = FileBody(body, head.file_size(body_size), rest, head.closing)
+    file = FileBody(body, head.file_size(body_size), rest, head)
     await file.check_empty()
     return Form(upload_id, _field(head, SIGNATURE)), file
 
@@ -82,12 +88,13 @@ def _field(head: FormHead, name: str) -> str:
 class FileBody:
     """See ports.Body: the file of a form. begun: its bytes that came with the head."""
 
-    def __init__(self, body: Body, size: int, begun: bytes, closing: bytes) -> None:
+    def __init__(self, body: Body, size: int, begun: bytes, head: FormHead) -> None:
         self.size: int | None = size
         self._body = body
         self._left = size
         self._begun = memoryview(begun)
-        self._closing = closing
+        self._closing = head.closing
+        self._scan = FileScan(head.delimiter)
         self._stopped: BodyStopped | None = None
 
     async def read_into(self, view: memoryview) -> int:
@@ -95,6 +102,7 @@ class FileBody:
             return 0
         count = await self._read(view[: self._left])
         self._left -= count
+        self._scan.feed(view[:count])
         if not self._left:
             # Before the last bytes are given out, which complete the upload.
             await self._read_closing()
@@ -133,4 +141,4 @@ class FileBody:
                 break
             filled += count
         if found != self._closing:
-            raise MalformedRequest("The file has to be the last field of the form.")
+            raise MalformedRequest("The form does not end behind its file.")

@@ -1,7 +1,7 @@
 """A form with one file, as browsers send it: multipart/form-data (RFC 7578). Pure.
 
-The file is the last field, as in the forms that S3 takes: its size then follows from the
-Content-Length, and its bytes need not be searched for their end.
+The file is the last field, as in the forms that S3 takes: its size is known from the
+Content-Length before its bytes are read.
 """
 
 import re
@@ -30,12 +30,18 @@ _NAME = re.compile(
 class FormHead:
     """What a form has before the bytes of its file.
 
-    fields: texts by name. size: of the head, in bytes. closing: what follows the file.
+    fields: texts by name. size: of the head, in bytes. delimiter: what no file has in it, and what
+    the end of a form begins with.
     """
 
     fields: Mapping[str, str]
     size: int
-    closing: bytes
+    delimiter: bytes
+
+    @property
+    def closing(self) -> bytes:
+        """What follows the file."""
+        return self.delimiter + b"--\r\n"
 
     def file_size(self, body_size: int) -> int:
         """Give the bytes of the file in a form of `body_size`. Raises: MalformedRequest."""
@@ -43,6 +49,23 @@ class FormHead:
         if size < 0:
             raise MalformedRequest("The form ends inside its file.")
         return size
+
+
+class FileScan:
+    """Looks for the end of the file in it: then it is not the last field."""
+
+    def __init__(self, delimiter: bytes) -> None:
+        self._delimiter = delimiter
+        self._pattern = re.compile(re.escape(delimiter))  # searches memory without copying it
+        self._before = b""
+
+    def feed(self, block: memoryview) -> None:
+        """Look at the next bytes. Raises: MalformedRequest."""
+        size = len(self._delimiter) - 1
+        border = self._before + bytes(block[:size])
+        if self._delimiter in border or self._pattern.search(block):
+            raise MalformedRequest("The file has to be the last field of the form.")
+        self._before = (self._before + bytes(block[-size:]))[-size:]
 
 
 def find_boundary(content_type: bytes) -> bytes:
@@ -73,7 +96,7 @@ def parse_head(raw: bytes, boundary: bytes) -> FormHead | None:
         name = _find_name(raw[at:end])
         start = end + 4
         if name == FILE_FIELD:
-            return FormHead(fields, start, delimiter + b"--\r\n")
+            return FormHead(fields, start, delimiter)
         at = raw.find(delimiter, start)
         if at < 0:
             return None
