@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 import aiohttp
 import pytest
 from aiohttp import web
+from botocore.utils import parse_timestamp
 from yarl import URL
 
 from tests.support.fakes import planned_parts
@@ -29,6 +30,7 @@ from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Protocol, Upload
 from tus_server.objects.s3 import Capabilities, ChecksumMode, Described, S3Objects
 from tus_server.objects.s3.bucket import multipart_etag
+from tus_server.objects.s3.client import parse_time
 
 HOUR = timedelta(hours=1)
 CONTENT = [b"first", b"other", b"end"]
@@ -457,6 +459,7 @@ class ManyParts:
         page = range(marker + 1, min(marker + 1000, MANY) + 1)
         parts = "".join(
             f"<Part><PartNumber>{number}</PartNumber><Size>{5 * MIB}</Size>"
+            "<LastModified>2026-11-29T22:43:34.000Z</LastModified>"
             f"<ETag>{escape(self.etags[number - 1])}</ETag></Part>"
             for number in page
         )
@@ -504,3 +507,17 @@ async def test_ten_thousand_parts_are_completed_in_little_more_than_the_time_of_
     assert calls == [*pages, *again, "CompleteMultipartUpload", "HeadObject"]
     assert s3.completed == MANY
     assert ours_s < 2 * (1 + refusals)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-29T22:43:34.123Z",
+        "2026-11-29T22:43:34Z",
+        "Sun, 29 Nov 2026 22:43:34 GMT",
+        "1795992214",
+        "2026-11-29T22:43:34+02:00",
+    ],
+)
+def test_times_are_those_that_botocore_reads(text: str) -> None:
+    assert parse_time(text) == parse_timestamp(text)
