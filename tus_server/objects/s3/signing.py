@@ -1,6 +1,6 @@
 """Signed URLs by which clients send parts: AWS Signature Version 4 in the query, for many at once.
 
-botocore needs a millisecond for one, since it works out everything anew. Here what the parts of an
+botocore needs half a millisecond for one, since it works out everything anew. Here what parts of an
 upload have in common is worked out once; where the bucket is, is still botocore's to say.
 """
 
