@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
-from tus_server.broker.request import About, Kind, make_command
-from tus_server.core.errors import StorageFull, TryAgainError, TusServerError, UploadNotFound
+from tus_server.broker.request import About, Kind, checked_note, make_command
+from tus_server.broker.watch import Watch
+from tus_server.core.errors import (
+    NoDirectUpload,
+    StorageFull,
+    TryAgainError,
+    TusServerError,
+    UploadNotFound,
+)
 from tus_server.core.ids import UploadId, find_upload_id
 from tus_server.core.states import TERMINAL, UNFINISHED
 from tus_server.core.upload import DIRECT, Part, Protocol, Upload
-from tus_server.engine.direct.complete import Reported, complete
+from tus_server.engine.direct.complete import Reported, complete, complete_behind
 from tus_server.engine.direct.look import Look, look
 from tus_server.engine.direct.lookup import check_takes_parts, find_any
 from tus_server.engine.direct.sign import sign
@@ -112,6 +119,9 @@ class Broker:
 
         Raises: UploadNotFound, NoDirectUpload, UploadGone, IllegalStep, StoreUnavailable.
         """
+        upload = await self._find(upload_id, Operation.SIGN)
+        if upload.protocol is Protocol.MULTIPART:
+            raise NoDirectUpload("A multipart upload has parts: sign those.")
         (signed,) = await self.sign_parts(upload_id, [1])
         return signed
 
@@ -147,6 +157,7 @@ class Broker:
         if upload.protocol not in DIRECT:
             check_takes_parts(self._engine, upload)
         seen = await self._look(upload)
+        complete_behind(self._engine, seen.upload)
         return FoundParts(await self._view(seen.upload), seen.parts)
 
     async def resumable_session_status(self, upload_id: str) -> SessionStatus:
@@ -156,6 +167,14 @@ class Broker:
             committed_bytes=upload.offset,
             progress=find_progress(upload, self._engine.state.now()),
         )
+
+    async def watch(self, upload_id: str, *, after: int | None = None) -> Watch:
+        """Watch an upload of any kind from the change behind `after` on; see Watch.
+
+        Raises: UploadNotFound.
+        """
+        upload = await self._find(upload_id, Operation.STATUS)
+        return Watch(self._engine, upload.id, self._view_with, after=after)
 
     # --- ending
 
@@ -181,23 +200,30 @@ class Broker:
         return await self.complete_multipart_upload(upload_id, wait_s=wait_s)
 
     async def accept(self, upload_id: str, *, note: str | None = None) -> UploadView:
-        """Accept a verified upload, for good. Raises: UploadNotFound, IllegalStep."""
+        """Accept a verified upload, for good.
+
+        Raises: UploadNotFound, IllegalStep, MalformedRequest (note), LeaseNotObtained.
+        """
         return await self._judge(upload_id, accepts=True, note=note)
 
     async def reject(self, upload_id: str, *, note: str | None = None) -> UploadView:
-        """Reject a verified upload, for good. Raises: UploadNotFound, IllegalStep."""
+        """Reject a verified upload, for good. Raises: as accept."""
         return await self._judge(upload_id, accepts=False, note=note)
 
-    async def cancel_resumable_session(self, upload_id: str) -> UploadView:
+    async def cancel_resumable_session(
+        self, upload_id: str, *, keeps_finished: bool = False
+    ) -> UploadView:
         """Cancel an unfinished upload of any kind, or delete a finished one.
 
-        Of one that has ended nothing is changed. Raises: UploadNotFound, LeaseNotObtained,
-        RefusedByHook.
+        Of one that has ended nothing is changed, nor with keeps_finished of a finished one. Raises:
+        UploadNotFound, LeaseNotObtained, RefusedByHook, IllegalStep (it is kept).
         """
         upload = await self._find(upload_id, Operation.TERMINATE)
         if upload.state not in TERMINAL:
             try:
-                await terminate(self._engine, upload.id, self._principal)
+                await terminate(
+                    self._engine, upload.id, self._principal, keeps_finished=keeps_finished
+                )
             except TusServerError:
                 # It may have ended in between, or its time was over before.
                 upload = await self._engine.state.find_upload(upload.id) or upload
@@ -217,14 +243,18 @@ class Broker:
 
     async def _judge(self, upload_id: str, *, accepts: bool, note: str | None) -> UploadView:
         judged = judge(
-            self._engine, _parse_id(upload_id), self._principal, accepts=accepts, note=note
+            self._engine,
+            _parse_id(upload_id),
+            self._principal,
+            accepts=accepts,
+            note=checked_note(note),
         )
         return await self._view(await judged)
 
     async def _try_to_sign(self, upload: Upload) -> SignedPut | None:
         """Sign at once; where the store is away the upload is there, and is signed later."""
         try:
-            signed = await self.sign_url(upload.id)
+            (signed,) = await self.sign_parts(upload.id, [1])
         except (TryAgainError, StorageFull):
             return None
         return SignedPut.model_validate(signed.model_dump(exclude={"part_number"}))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tus_server.core.errors import MalformedRequest
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Upload
@@ -28,8 +29,15 @@ class Query:
 
 
 async def list_uploads(engine: Engine, query: Query, principal: Principal) -> list[Found]:
-    """Give uploads with their histories. Raises: StateUnavailable, what the authorizer raises."""
+    """Give uploads with their histories.
+
+    Raises: MalformedRequest (there is no such row to go on behind), StateUnavailable, what the
+    authorizer raises.
+    """
     await engine.authorizer.check(principal, Operation.LIST, None)
+    if query.before is not None and await engine.state.find_upload(query.before) is None:
+        # Its row was removed meanwhile; without a word the list would end here.
+        raise MalformedRequest("The upload that this page follows is no more: begin again.")
     if query.file_id is None:
         rows: Sequence[Upload]
         rows = await engine.state.list_uploads(query.states, query.limit, query.before)

@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import structlog
 
-from tus_server.core.errors import LeaseLost, StorageFull, StoreUnavailable
+from tus_server.core.errors import (
+    IllegalStep,
+    LeaseLost,
+    StorageFull,
+    StoreUnavailable,
+    UploadNotFound,
+)
 from tus_server.core.ids import UploadId
 from tus_server.core.states import FINISHED, UNFINISHED, UploadState
 from tus_server.core.upload import Upload
@@ -16,29 +22,46 @@ from tus_server.ports import Lease, Operation, Principal
 log = structlog.get_logger(__name__)
 
 
-async def terminate(engine: Engine, upload_id: UploadId, principal: Principal) -> None:
+async def terminate(
+    engine: Engine, upload_id: UploadId, principal: Principal, *, keeps_finished: bool = False
+) -> None:
     """Cancel an unfinished upload or delete a finished one, and free its bytes.
 
-    An earlier holder is asked to let go. Raises: as check_for; UploadNotFound, LeaseNotObtained,
-    StateUnavailable. Bytes that cannot be removed now are removed by the recovery loop.
+    keeps_finished: of a finished one nothing is changed: IllegalStep.
+
+    An earlier holder is asked to let go. Raises: as check_for, and as Gate.before_terminate;
+    UploadNotFound, LeaseNotObtained, StateUnavailable. Bytes that cannot be removed now are removed
+    by the recovery loop.
     """
 
     async def admit(upload: Upload, held: bool) -> None:
         await check_for(engine, upload, principal, Operation.TERMINATE, held=held)
+        _check_keeps(upload, keeps_finished=keeps_finished)
 
-    await engine.undisturbed(terminate_now(engine, upload_id, admit), stay)
+    if engine.gate is not None:
+        # Before the lease: the application may take its time, and disturbs nobody if it refuses.
+        found = await engine.state.observe_upload(upload_id)
+        if found.upload is None:
+            raise UploadNotFound
+        await admit(found.upload, found.held)
+        await engine.gate.before_terminate(found.upload, principal)
+    terminating = terminate_now(engine, upload_id, admit, keeps_finished=keeps_finished)
+    await engine.undisturbed(terminating, stay)
 
 
 async def terminate_now(
     engine: Engine,
     upload_id: UploadId,
     admit: Admit | None = None,
+    *,
+    keeps_finished: bool = False,
 ) -> None:
     """Terminate; `admit` says who may, None: everyone. Raises: as terminate."""
     lease, upload = await engine.leases.acquire(upload_id, stay, admit=admit)
     try:
         while True:
             check_alive(engine, upload)
+            _check_keeps(upload, keeps_finished=keeps_finished)
             ended = UploadState.DELETED if upload.state in FINISHED else UploadState.CANCELED
             try:
                 await discard(engine, lease, upload, ended)
@@ -50,6 +73,11 @@ async def terminate_now(
                 upload = row
     finally:
         await engine.leases.release(lease)
+
+
+def _check_keeps(upload: Upload, *, keeps_finished: bool) -> None:
+    if keeps_finished and upload.state in FINISHED:
+        raise IllegalStep(f"The upload is {upload.state}: it stays.", state=upload.state)
 
 
 def _moves_without_lease(row: Upload) -> bool:
