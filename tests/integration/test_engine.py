@@ -55,11 +55,15 @@ from tus_server.engine.append import Append, Appended, append
 from tus_server.engine.buffers import SMALL
 from tus_server.engine.concatenate import Concatenate, concatenate
 from tus_server.engine.create import Create, create
+from tus_server.engine.direct.complete import complete
+from tus_server.engine.direct.sign import sign
 from tus_server.engine.download import check_readable
+from tus_server.engine.judge import judge
+from tus_server.engine.listing import Query, list_uploads
 from tus_server.engine.lookup import find_for
 from tus_server.engine.recover import recovery_loop
 from tus_server.engine.terms import Terms
-from tus_server.ports import ANONYMOUS, Operation, Principal
+from tus_server.ports import ANONYMOUS, APPLICATION, Operation, Principal
 
 S = UploadState
 AT_ONCE = [S.INITIATED, S.RECEIVING, S.COMPLETED, S.VERIFIED]
@@ -1376,6 +1380,15 @@ async def test_every_verb_asks_the_authorizer_before_anything_else(fakes: World)
     with pytest.raises(UnusablePartial):
         await concatenate(fakes.engine, Concatenate("", [partial.id], None), ANONYMOUS)
     del operations[-2]
+    fakes.engine.authorizer = Nobody()
+    for verb_of_application in (
+        sign(fakes.engine, upload.id, APPLICATION, None),
+        complete(fakes.engine, upload.id, APPLICATION),
+        judge(fakes.engine, upload.id, APPLICATION, accepts=True),
+        list_uploads(fakes.engine, Query(before=upload.id), APPLICATION),
+    ):
+        with pytest.raises(UploadNotFound):
+            await verb_of_application
 
     assert operations == list(Operation)
     assert not body.asked
