@@ -7,6 +7,9 @@ import pytest
 from tests.conftest import check_log
 from tests.e2e.tus_js.driver import tus_js as tus_js
 from tests.e2e.tus_js.driver import tus_js_script as tus_js_script
+from tests.support.api import _api as _api
+from tests.support.api import api as api
+from tests.support.api import api_server as api_server
 from tests.support.records import Records
 from tests.support.rufh import WIRES, Rufh, Wire
 from tests.support.server import ServerProcess

@@ -14,6 +14,7 @@ import structlog
 from starlette.applications import Starlette
 
 from tus_server.app.brokering import make_broker
+from tus_server.app.guarded import make_guarded
 from tus_server.app.opening import Opened, Prepared, open_engine
 from tus_server.app.reaping import make_limits
 from tus_server.authorizers import AllowAll
@@ -30,6 +31,7 @@ from tus_server.http.direct import DirectHandler
 from tus_server.http.exchange import Scope, Send
 from tus_server.http.ops import ops_app
 from tus_server.http.page import Page, PageOptions
+from tus_server.http.places import Places
 from tus_server.http.uploads import Uploads, UploadsOptions
 from tus_server.logs import log_through_standard_library
 from tus_server.ports import Authorizer
@@ -164,11 +166,16 @@ def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:
             proxies=TrustedProxies(settings.proxies),
         ),
     )
+    others = Places(
+        make_guarded(settings, engine),
+        ops_app(engine, settings.base_path, _make_page(settings, engine)),
+    )
     return UploadsAsgi(
         uploads,
-        ops_app(engine, settings.base_path, _make_page(settings, engine)),
+        others,
         AsgiOptions(
             base_path=settings.base_path,
+            other_places=others.prefixes,
             origins=Origins(settings.origins),
             credentials=settings.cors_credentials,
             allow_headers=settings.cors_allow_headers,

@@ -37,9 +37,13 @@ OPERATORS_PATHS = ("/healthz", "/readyz")
 
 @dataclass(frozen=True, slots=True)
 class AsgiOptions:
-    """What of the settings shapes routing and replies."""
+    """What of the settings shapes routing and replies.
+
+    other_places: what paths begin with that are no uploads, also with uploads at the root.
+    """
 
     base_path: str
+    other_places: Sequence[str]
     origins: Origins
     credentials: bool
     allow_headers: Sequence[str]  # beside those of the protocols
@@ -68,6 +72,8 @@ class UploadsAsgi:
         self._others = others
         self._options = options
         self._base = options.base_path
+        # Only there can one path be meant for both.
+        self._not_uploads = tuple(options.other_places) if options.base_path == "/" else ()
         self._collection = options.base_path.rstrip("/")
         self._allow_headers = ", ".join([ALLOW_HEADERS, *options.allow_headers])
         self._expose_headers = ", ".join([EXPOSE_HEADERS, *options.expose_headers])
@@ -77,7 +83,7 @@ class UploadsAsgi:
         root: str = scope.get("root_path", "")
         if root and path.startswith(root):
             path = path[len(root) :]  # mounted in another application
-        if path in OPERATORS_PATHS:
+        if path in OPERATORS_PATHS or path.startswith(self._not_uploads):
             await self._others(scope, receive, send)  # no ids, also with uploads at the root
             return
         if path.startswith(PREFIX) and self._direct is not None and (part := find_part(path)):

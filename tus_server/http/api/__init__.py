@@ -1,0 +1,9 @@
+"""The JSON API: uploads and sessions for applications, over the Broker.
+
+FastAPI is imported with this package, so nothing but the composition root imports it, and only
+where the API is on.
+"""
+
+from tus_server.http.api.application import ApiOptions, api_app
+
+__all__ = ["ApiOptions", "api_app"]
