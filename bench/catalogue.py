@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.database import Database
+from bench.extension_rows import S3_WEBHOOKS, WEBHOOKS
 from bench.install import (
     APPS,
     TUSD,
@@ -20,6 +21,7 @@ from bench.s3_places import S3Place, install_real_place
 from bench.s3_rows import COUNTED, EXPIRING, PAIR, PEER, REAL, SINK
 from bench.s3_servers import OurS3Server, S3Peer
 from bench.servers import ExternalServer, Launch, Server, StartedServer
+from bench.webhook_servers import WebhookServer
 
 OURS = "ours"
 
@@ -32,7 +34,24 @@ def ours(_: Database) -> Server:
 
     It logs as little as the peers do: warnings.
     """
+    return _ours(OURS, {})
 
+
+def ours_webhooks(_: Database) -> Server:
+    """The same, and a webhook for every upload."""
+    return WebhookServer(WEBHOOKS, Mode.DISK, lambda settings: _ours(WEBHOOKS, settings))
+
+
+def ours_s3_webhooks(database: Database) -> Server:
+    """Ours with a sink, and a webhook for every upload."""
+
+    def make(settings: Mapping[str, str]) -> Server:
+        return OurS3Server(name=S3_WEBHOOKS, database=database, sink=True, settings=settings)
+
+    return WebhookServer(S3_WEBHOOKS, Mode.S3, make)
+
+
+def _ours(name: str, settings: Mapping[str, str]) -> Server:
     def launch(port: int, files: Path) -> Launch:
         serve = ["-m", "tus_server", "serve", "--host", "127.0.0.1", "--port", str(port)]
         return Launch(
@@ -41,11 +60,12 @@ def ours(_: Database) -> Server:
                 "TUS_DATA_DIR": str(files),
                 "TUS_BASE_PATH": "/files/",
                 "TUS_LOG_LEVEL": "warning",
+                **settings,
             },
             ready=("GET", "/readyz"),
         )
 
-    return StartedServer(OURS, launch)
+    return StartedServer(name, launch)
 
 
 def ours_s3(database: Database) -> Server:
@@ -137,6 +157,7 @@ def tusd_s3(_: Database) -> Server:
 # In the order of the table.
 DISK_SERVERS: dict[str, Make] = {
     OURS: ours,
+    WEBHOOKS: ours_webhooks,
     "tuspyserver": tuspyserver,
     "@tus/server": tus_node,
 }
@@ -146,6 +167,7 @@ S3_SERVERS: dict[str, Make] = {
     PAIR: ours_s3_nodes,
     COUNTED: ours_s3_counted,
     EXPIRING: ours_s3_expiring,
+    S3_WEBHOOKS: ours_s3_webhooks,
     PEER: tus_node_s3,
     "tusd-s3": tusd_s3,
 }

@@ -1,4 +1,6 @@
-"""The rows about what only our server does: checksums, joined uploads, the IETF draft, expiry."""
+"""The rows about what only our server does: checksums, joined uploads, the IETF draft, expiry,
+webhooks.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,25 @@ READ_CALLS, COPY_RATE = "read calls", "GB/s"
 TUS_RATE, TUS_CPU, RUFH_SHARE = "tus MB/s", "tus cpu s/GB", "RUFH / tus"
 REAPED = "uploads ended"
 
+# Ours, with a receiver of webhooks beside them.
+WEBHOOKS, S3_WEBHOOKS = "ours-webhooks", "ours-s3-webhooks"
+
 
 def _share(name: str, bound: float) -> Target:
     return Target(text=f"{name} >= {bound:g}", bound=bound, at_least=True, of_beside=name)
+
+
+def _webhook_row(name: str, mode: Mode, server: str) -> Row:
+    return Row(
+        name=name,
+        title="a backlog of 5,000 events, each a signed webhook",
+        figure_unit="webhooks/s",
+        cpu_unit="ms/webhook",
+        mode=mode,
+        ours=(server,),
+        alone=True,
+        targets=(Target(text=">= 1000 webhooks/s", bound=1000, at_least=True),),
+    )
 
 
 def _rufh_row(name: str, title: str) -> Row:
@@ -67,4 +85,6 @@ EXTENSION_ROWS: tuple[Row, ...] = (
         alone=True,
         targets=(Target(text="<= 5 s, its start included", bound=5, at_least=False),),
     ),
+    _webhook_row("webhooks", Mode.DISK, WEBHOOKS),
+    _webhook_row("s3-webhooks", Mode.S3, S3_WEBHOOKS),
 )

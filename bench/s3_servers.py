@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.database import Database
@@ -48,7 +48,7 @@ class OurS3Server:
 
     sink: throw the bodies away. nodes: how many share the state; the second is
     Endpoint.other_url. counted: count the calls to S3 (a sink) and Postgres. expires_after_s: other
-    than a newcomer's.
+    than a newcomer's. settings: more of them.
     """
 
     name: str
@@ -57,6 +57,7 @@ class OurS3Server:
     nodes: int = 1
     counted: bool = False
     expires_after_s: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
     mode: Mode = Mode.S3
 
     @contextmanager
@@ -72,6 +73,7 @@ class OurS3Server:
                 "TUS_S3_ENDPOINT_URL": place.endpoint,
                 "TUS_BASE_PATH": "/files/",
                 "TUS_LOG_LEVEL": "warning",
+                **self.settings,
             }
             if self.sink or self.counted:
                 # A sink cannot pass the probe, and is to cost us what a store that does costs.

@@ -32,6 +32,7 @@ class Sizes:
     partials: int = 10
     partial_bytes: int = 1 << 30
     expired_uploads: int = 1000
+    webhooks: int = 5000
 
     def room_bytes(self, row: str) -> int:
         """Free space that row may need in the upload folder."""
@@ -68,4 +69,5 @@ QUICK = Sizes(
     calls=5,
     partial_bytes=8 << 20,
     expired_uploads=100,
+    webhooks=500,
 )

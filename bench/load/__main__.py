@@ -19,6 +19,7 @@ from bench.load.session import Session
 from bench.load.slow import slow, slow_s3
 from bench.load.small import head, post_body, post_patch
 from bench.load.takeover import takeover
+from bench.load.webhooks import webhooks
 
 _ROWS: dict[str, Callable[[Session], Outcome]] = {
     "one-patch": one_patch,
@@ -42,6 +43,8 @@ _ROWS: dict[str, Callable[[Session], Outcome]] = {
     "rufh-one-patch": rufh_one_patch,
     "rufh-patches": rufh_patches,
     "s3-reap": reap,
+    "webhooks": webhooks,
+    "s3-webhooks": webhooks,
 }
 
 
