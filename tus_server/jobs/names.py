@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,6 +103,7 @@ def check_kwargs(kwargs: Mapping[str, Any]) -> None:
         raise JobRefused("The kwargs of a job have no NUL character in them.")
 
 
+@lru_cache(maxsize=1024)
 def _read(name: str, rules: JobRules) -> JobPlace | str:
     """Give where a job goes, or why it goes nowhere."""
     if len(name) > MAX_NAME_CHARS:

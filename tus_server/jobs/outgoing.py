@@ -176,6 +176,8 @@ async def _read_some(response: "ClientResponse") -> bytes:
     Never raises: the status is what counts, and it is here.
     """
     content = b""
+    if response.content.is_eof():
+        return response.content.read_nowait(IGNORED_BYTES)  # it came with the status
     try:
         async with asyncio.timeout(IGNORED_WAIT_S):
             async for piece in response.content.iter_any():

@@ -63,12 +63,12 @@ class CompletionJobs:
                 lock=event.upload_id,
             )
             return
-        message = make_message(event, job, upload, history, self.view)
+        view = None if upload is None else self.view(upload, history)
         if isinstance(where, WebhookJob):
-            body = render_message(message)
+            body = render_message(event, job, view)
             await self.webhooks.deliver(where.url, body, message_id=message_id(event))
         else:
-            await self.calls.call(where.path, message, **job.kwargs)
+            await self.calls.call(where.path, make_message(event, job, view), **job.kwargs)
 
     def check(self, job: Job) -> None:
         """Raise JobRefused for a job that leads nowhere, or cannot be kept: engine.check_job."""
@@ -101,6 +101,7 @@ class Callback:
     async def deliver(
         self, event: Event, upload: Upload | None, history: list[StatusChange]
     ) -> None:
-        message = make_message(event, event.job, upload, history, self.view)
+        view = None if upload is None else self.view(upload, history)
+        message = make_message(event, event.job, view)
         async with answering(self.timeout_s, "the callback"):
             await self.on_event(message)
