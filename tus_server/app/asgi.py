@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 from starlette.applications import Starlette
 
+from tus_server.app.applications import find_early_events, start_delivery
 from tus_server.app.brokering import make_broker
 from tus_server.app.guarded import make_guarded
 from tus_server.app.opening import Opened, Prepared, open_engine
@@ -33,6 +34,7 @@ from tus_server.http.ops import ops_app
 from tus_server.http.page import Page, PageOptions
 from tus_server.http.places import Places
 from tus_server.http.uploads import Uploads, UploadsOptions
+from tus_server.jobs.targets import OnEvent
 from tus_server.logs import log_through_standard_library
 from tus_server.ports import Authorizer
 from tus_server.settings import Settings
@@ -57,14 +59,23 @@ class App:
     """
 
     def __init__(
-        self, settings: Settings, authorizer: Authorizer, prepared: Prepared | None = None
+        self,
+        settings: Settings,
+        authorizer: Authorizer,
+        prepared: Prepared | None = None,
+        *,
+        on_event: OnEvent | None = None,
     ) -> None:
-        """prepared: what a supervisor, who holds the lock of the data directory, has found out."""
+        """prepared: what a supervisor, who holds the lock of the data directory, has found out.
+
+        on_event: see create_app.
+        """
         if not structlog.is_configured():
             log_through_standard_library()
         self._settings = settings
         self._authorizer = authorizer
         self._prepared = prepared
+        self._on_event = on_event
         self._running: _Running | None = None
         self._opening = asyncio.Lock()
         self._late = AsyncExitStack()
@@ -123,8 +134,15 @@ class App:
 
     async def _open(self, stack: AsyncExitStack) -> _Running:
         settings = self._settings
-        opened = await open_engine(settings, self._authorizer, stack, prepared=self._prepared)
+        opened = await open_engine(
+            settings,
+            self._authorizer,
+            stack,
+            prepared=self._prepared,
+            early_events=find_early_events(settings, self._on_event),
+        )
         engine = opened.engine
+        await start_delivery(settings, engine, opened.checks, stack, self._on_event)
         if not settings.uses_s3:
             # A disk has bytes behind the offsets; nobody else can be at work on it.
             await recover(engine, receiving=True)
@@ -143,16 +161,23 @@ class App:
         return self._running
 
 
-def create_app(settings: Settings | None = None, *, authorizer: Authorizer | None = None) -> App:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    authorizer: Authorizer | None = None,
+    on_event: OnEvent | None = None,
+) -> App:
     """Make the ASGI application; nothing is opened before its lifespan.
 
-    settings None: from the environment and the TOML file. Raises: SettingsInvalid.
+    settings None: from the environment and the TOML file. on_event: a coroutine function, awaited
+    with every event after its commit, at least once, those of an upload in order, in one of all
+    processes; if it raises, it is called again later. Raises: SettingsInvalid.
     """
     if settings is None:
         from tus_server.settings import load_settings
 
         settings = load_settings()
-    return App(settings, authorizer or AllowAll())
+    return App(settings, authorizer or AllowAll(), on_event=on_event)
 
 
 def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:

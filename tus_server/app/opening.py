@@ -7,10 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from tus_server.app.applications import Checks, open_checks
 from tus_server.app.storage import open_s3
 from tus_server.clock import SystemClock
 from tus_server.core.errors import DataDirUnusable
 from tus_server.core.expiry import Expiry
+from tus_server.core.states import UploadState
 from tus_server.core.upload import MAX_ANNOUNCED_INTEGER
 from tus_server.datadir import DataDir
 from tus_server.disk.threads import FileThreads
@@ -55,12 +57,13 @@ class Opened:
     """What is open: the engine, and what else of this process the application works with.
 
     data_dir: None where a supervisor holds its lock. own_files: the kinds of files on this node's
-    disk that are nobody else's to sweep.
+    disk that are nobody else's to sweep. checks: what the application is asked about uploads.
     """
 
     engine: Engine
     data_dir: DataDir | None
     own_files: tuple[OwnFiles, ...]
+    checks: Checks
 
 
 async def open_engine(
@@ -70,10 +73,12 @@ async def open_engine(
     *,
     prepared: Prepared | None = None,
     shared: bool = False,
+    early_events: frozenset[UploadState] = frozenset(),
 ) -> Opened:
     """Open everything on `stack`.
 
     shared: beside a server that holds the lock of the data directory; with Postgres only.
+    early_events: of states.EARLY_EVENTS, those that somebody wants to hear of.
     Raises: DataDirInUse, DataDirUnusable, NodeNameTaken, SchemaMismatch, SettingsInvalid,
     StateUnavailable, StoreUnavailable.
     """
@@ -89,8 +94,15 @@ async def open_engine(
     blocks = BlockPool(settings.buffer_bytes)
     node = load_node(settings.data_dir, settings.node_name) if settings.uses_s3 else None
     state = await _open_state(
-        settings, node, clock, stack, prepare=prepared is None, serves=not shared
+        settings,
+        node,
+        clock,
+        stack,
+        prepare=prepared is None,
+        serves=not shared,
+        early_events=early_events,
     )
+    checks = await open_checks(settings, clock, stack)
     tails: Tails | None = None
     own_files: tuple[OwnFiles, ...]
     objects: ObjectStore
@@ -141,10 +153,11 @@ async def open_engine(
         sign_expires_s=settings.sign_expires_s,
         sniff=sniff_type,
         sniffs_all=settings.sniff == "all",
+        verifiers=checks.verifiers,
         # Only where there are several nodes does a balancer have to know one from another.
         node_label=node.label if node is not None and settings.uses_postgres else None,
     )
-    return Opened(engine, data_dir, own_files)
+    return Opened(engine, data_dir, own_files, checks)
 
 
 def make_expiry(settings: Settings) -> Expiry:
@@ -190,6 +203,7 @@ async def _open_state(
     *,
     prepare: bool,
     serves: bool,
+    early_events: frozenset[UploadState],
 ) -> StateStore:
     if not settings.uses_postgres:
         from tus_server.state.sqlite import SqliteState
@@ -197,7 +211,7 @@ async def _open_state(
         _make_folder(settings.state_path.parent)
         durable = settings.durability == "full"
         return await stack.enter_async_context(
-            SqliteState(settings.state_path, clock, durable=durable)
+            SqliteState(settings.state_path, clock, durable=durable, early_events=early_events)
         )
     from tus_server.state.postgres import PostgresState
 
@@ -212,6 +226,7 @@ async def _open_state(
             process=process.token,
             has_ended=process.has_ended,
             registers=serves,
+            early_events=early_events,
         )
     )
 

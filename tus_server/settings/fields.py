@@ -69,11 +69,6 @@ def is_secret(field: FieldInfo) -> bool:
     return bool(_extra(field)["secret"])
 
 
-def is_secret(field: FieldInfo) -> bool:
-    """Tell whether `setting` was told that the value is a secret."""
-    return bool(_extra(field)["secret"])
-
-
 def _extra(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
     assert isinstance(extra, dict)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tus_server.core.errors import SettingsInvalid
 from tus_server.settings.fields import PREFIX, get_expects, is_secret, variable
 from tus_server.settings.model import Settings
-from tus_server.settings.sentences import HIDDEN, render_hint, render_wrong_setting
+from tus_server.settings.sentences import render_hint, render_wrong_setting
 from tus_server.settings.sources import find_config, read_config
 
 
@@ -49,8 +49,6 @@ def _render_lines(
         name = str(error["loc"][0])
         if name in fields:
             expects, origin = get_expects(fields[name]), _origin(name, flags, path, in_file)
-            if is_secret(fields[name]):
-                error["input"] = HIDDEN
             line = render_wrong_setting(
                 variable(name),
                 error,

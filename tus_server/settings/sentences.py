@@ -8,7 +8,6 @@ from pydantic_core import ErrorDetails
 
 from tus_server.settings.values import Unfit
 
-HIDDEN = "***"  # in the place of what nobody may see
 _MAX_SHOWN_CHARS = 120
 
 
@@ -32,10 +31,10 @@ def _render_given(value: object) -> str:
     """Render a value on one line, without the secrets that a URL may hold."""
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     if "://" in text:
-        text = re.sub(r"(?s)//.*@", f"//{HIDDEN}@", text)
-        text = re.sub(r"(?s)\?.*", f"?{HIDDEN}", text)
+        text = re.sub(r"(?s)//.*@", "//***@", text)
+        text = re.sub(r"(?s)\?.*", "?***", text)
     elif re.search(r":.*@", text):  # a URL without its slashes
-        text = re.sub(r"(?s).*@", f"{HIDDEN}@", text)
+        text = re.sub(r"(?s).*@", "***@", text)
     if len(text) > _MAX_SHOWN_CHARS:
         text = text[:_MAX_SHOWN_CHARS] + "..."
     return repr(text)

@@ -41,6 +41,19 @@ def find_clashes(settings: "Settings") -> dict[str, str]:
     base = settings.base_path
     if base != "/" and any(own.startswith(base) or base.startswith(own) for own in OWN_PATHS):
         found["base_path"] = "the server itself answers there; give another path, such as /files/"
+    return found | _find_job_clashes(settings)
+
+
+def _find_job_clashes(settings: "Settings") -> dict[str, str]:
+    found = {}
+    rules = settings.job_rules
+    for name in ("success_job", "failure_job"):
+        job = getattr(settings, name)
+        fault = None if job is None else find_fault(job.name, rules)
+        if fault is not None:
+            found[name] = f"it {fault}"
+    if settings.verifier is not None and not rules.allows_path(settings.verifier):
+        found["verifier"] = "it is not in what TUS_JOB_PREFIXES allows; add its module there"
     return found
 
 
