@@ -325,7 +325,8 @@ async def test_a_part_that_comes_after_the_object_is_made_changes_nothing(
         await backend.send(request.url, piece)
     await complete(backend, upload, await look(backend, upload))
 
-    answer = await backend.send(requests[0].url, bytes(len(content[0])))
+    # The small one: versitygw cuts the connection where it refuses a large body.
+    answer = await backend.send(requests[1].url, bytes(len(content[1])))
 
     assert 400 <= answer.status < 500
     assert await read(backend.objects, upload) == b"".join(content)
