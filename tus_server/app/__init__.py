@@ -11,6 +11,7 @@ from tus_server.app.offline import (
     find_running,
     migrate_state,
     open_reader,
+    retry_offline,
     rewind_offline,
     terminate_offline,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "open_reader",
     "prepare",
     "reap_now",
+    "retry_offline",
     "rewind_offline",
     "run",
     "run_worker",

@@ -1,9 +1,10 @@
 """For the command line: looking at the state, and acting on uploads beside or without a server."""
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from tus_server import datadir
-from tus_server.app.opening import open_engine, postgres_options
+from tus_server.app.opening import open_engine, open_state, postgres_options
 from tus_server.authorizers import AllowAll
 from tus_server.core.errors import UploadNotFound
 from tus_server.core.ids import UploadId, find_upload_id
@@ -58,6 +59,16 @@ async def rewind_offline(settings: Settings, upload_id: str) -> tuple[Upload, Up
     async with AsyncExitStack() as stack:
         opened = await open_engine(settings, AllowAll(), stack, shared=settings.uses_postgres)
         return await rewind(opened.engine, _parse_id(upload_id))
+
+
+async def retry_offline(settings: Settings, event_ids: Sequence[int]) -> list[bool]:
+    """Let dead letters be tried again; tell of each whether it was one.
+
+    With SQLite only while no server runs. Raises: DataDirInUse.
+    """
+    async with AsyncExitStack() as stack:
+        state = await open_state(settings, stack)
+        return [await state.retry_event(event_id) for event_id in event_ids]
 
 
 def _parse_id(text: str) -> UploadId:

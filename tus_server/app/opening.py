@@ -85,10 +85,8 @@ async def open_engine(
     data_dir = None
     if prepared is None and not shared:
         data_dir = stack.enter_context(DataDir(settings.data_dir))
-    elif shared and not is_node(settings.data_dir):
-        # A command on a machine that is no node, and shall not become one.
-        visiting = stack.enter_context(TemporaryDirectory(prefix="tus-server-"))
-        settings = settings.model_copy(update={"data_dir": Path(visiting)})
+    elif shared:
+        settings = _visit(settings, stack)
     clock = SystemClock()
     threads = stack.enter_context(FileThreads(settings.file_threads))
     blocks = BlockPool(settings.buffer_bytes)
@@ -160,6 +158,27 @@ async def open_engine(
     return Opened(engine, data_dir, own_files, checks)
 
 
+async def open_state(settings: Settings, stack: AsyncExitStack) -> StateStore:
+    """Open the state alone, for a command: with SQLite only where no server runs.
+
+    Raises: as open_engine.
+    """
+    if settings.uses_postgres:
+        settings = _visit(settings, stack)
+    else:
+        stack.enter_context(DataDir(settings.data_dir))
+    node = load_node(settings.data_dir, settings.node_name) if settings.uses_s3 else None
+    return await _open_state(
+        settings,
+        node,
+        SystemClock(),
+        stack,
+        prepare=True,
+        serves=False,
+        early_events=frozenset(),
+    )
+
+
 def make_expiry(settings: Settings) -> Expiry:
     """Give when uploads expire."""
     return Expiry(settings.expires_after_s or None, settings.expires_at_most_s)
@@ -193,6 +212,14 @@ def postgres_options(settings: Settings) -> "PostgresOptions":
         retry_s=settings.state_retry_s,
         prepared_statements=settings.state_prepared,
     )
+
+
+def _visit(settings: Settings, stack: AsyncExitStack) -> Settings:
+    """Give the settings for a command beside servers, which makes no node of this machine."""
+    if is_node(settings.data_dir):
+        return settings
+    visiting = stack.enter_context(TemporaryDirectory(prefix="tus-server-"))
+    return settings.model_copy(update={"data_dir": Path(visiting)})
 
 
 async def _open_state(

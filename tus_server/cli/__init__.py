@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tus_server.cli import uploads
+from tus_server.cli import jobs, uploads
 from tus_server.cli.doctor import doctor
 from tus_server.cli.migrate import migrate
 from tus_server.cli.output import EXIT_FAILED, EXIT_USAGE, complain
@@ -31,6 +31,7 @@ app.command()(reap)
 app.command()(migrate)
 app.command()(doctor)
 app.add_typer(uploads.app, name="uploads")
+app.add_typer(jobs.app, name="jobs")
 
 
 def _print_version(wanted: bool) -> None:

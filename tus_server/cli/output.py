@@ -1,11 +1,14 @@
 """What commands print, and how they end."""
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from tus_server.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -36,3 +39,14 @@ def render_size(size: int) -> str:
 def render_time(at: datetime) -> str:
     """Render a moment in UTC, to the second."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def open_console() -> "Console":
+    """Give what tables are printed on."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        # Lines for other programs are not folded.
+        console.width = 10_000
+    return console

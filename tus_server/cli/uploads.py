@@ -8,7 +8,7 @@ import typer
 from tus_server.cli.arguments import parse_upload_id
 from tus_server.cli.changes import remove_uploads, rewind_uploads
 from tus_server.cli.lookup import AsJson, Config, DataDir, load, read
-from tus_server.cli.output import EXIT_FAILED, complain, render_time
+from tus_server.cli.output import EXIT_FAILED, complain, open_console, render_time
 from tus_server.cli.upload_text import (
     render_document,
     render_facts,
@@ -22,8 +22,6 @@ from tus_server.core.upload import Protocol
 from tus_server.printable import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tus_server.core.upload import Part, Upload
     from tus_server.ports import StateReader, StatusChange
 
@@ -89,7 +87,7 @@ def list_uploads(
             *(printable(upload.file_id or "") for _ in more),
             render_name(upload),
         )
-    _console().print(table)
+    open_console().print(table)
     if len(uploads) == limit:
         complain(f"these are the newest {limit}; --limit shows more.")
 
@@ -129,7 +127,7 @@ def show_upload(
     steps = Table("STATE", "AT", "NOTE", box=None, pad_edge=False)
     for change in history:
         steps.add_row(change.state.value, render_time(change.at), printable(change.note or ""))
-    console = _console()
+    console = open_console()
     console.print(facts)
     console.print()
     console.print(steps)
@@ -137,13 +135,3 @@ def show_upload(
 
 app.command("rm")(remove_uploads)
 app.command("rewind")(rewind_uploads)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        # Lines for other programs are not folded.
-        console.width = 10_000
-    return console

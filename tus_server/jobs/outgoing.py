@@ -102,7 +102,7 @@ class Outgoing:
             self._silences.missed(origin)
             raise NoAnswer(f"no answer within {self._timeout_s:g} s") from exc
         except (OSError, ValueError, self._client_error) as exc:
-            raise NoAnswer(printable(str(exc)) or type(exc).__name__) from exc
+            raise NoAnswer(_words(exc)) from exc
 
     async def _open(self) -> "ClientSession":
         async with self._opening:
@@ -187,6 +187,13 @@ async def _read_some(response: "ClientResponse") -> bytes:
     except (OSError, _import_aiohttp().ClientError):
         pass  # TimeoutError is an OSError
     return content
+
+
+def _words(exc: Exception) -> str:
+    """Say what went wrong; of a connection that could not be made that is what the system says."""
+    cause = getattr(exc, "os_error", None)
+    said = printable(str(exc if cause is None else cause.strerror or cause))
+    return f"no connection, {said}" if cause is not None else said or type(exc).__name__
 
 
 def _import_aiohttp() -> Any:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from tus_server.core.errors import BodyStopped, ClientGone, RequestTooLarge, TusServerError
 from tus_server.engine.engine import Engine
-from tus_server.http.api import events, judging, parts, uploads
+from tus_server.http.api import events, jobs, judging, parts, uploads
 from tus_server.http.api.documents import describe, make_document
 from tus_server.http.api.replies import NO_STORE, refuse_request
 from tus_server.http.api.routes import StrictRoute
@@ -28,8 +28,9 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ApiOptions:
-    """What of the settings shapes the API. has_token: whoever uses it needs one."""
+    """What shapes the API. version: of the server; has_token: whoever uses it needs one."""
 
+    version: str
     body_idle_timeout_s: float
     has_token: bool
 
@@ -43,7 +44,11 @@ def api_app(engine: Engine, brokers: Brokers, options: ApiOptions) -> ASGIApp:
         redoc_url=None,
         # Not by include_router: that keeps them in an object of its own, whose paths and methods
         # nobody can list (FastAPI 0.165).
-        routes=[route for part in (uploads, parts, judging, events) for route in part.router.routes],
+        routes=[
+            route
+            for part in (uploads, parts, judging, events, jobs)
+            for route in part.router.routes
+        ],
         exception_handlers={
             TusServerError: refuse_request,
             RequestValidationError: refuse_request,
@@ -51,10 +56,11 @@ def api_app(engine: Engine, brokers: Brokers, options: ApiOptions) -> ASGIApp:
         },
     )
     app.state.brokers = brokers
+    app.state.engine = engine
     app.state.streams = Streams(engine)
     app.router.redirect_slashes = False
     app.router.route_class = StrictRoute
-    _add_document(app, has_token=options.has_token)
+    _add_document(app, options)
     return _Bounded(app, options.body_idle_timeout_s)
 
 
@@ -109,7 +115,7 @@ def _replay(content: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _add_document(app: FastAPI, *, has_token: bool) -> None:
+def _add_document(app: FastAPI, options: ApiOptions) -> None:
     document: dict[str, Any] = {}
 
     @app.get(
@@ -123,6 +129,7 @@ def _add_document(app: FastAPI, *, has_token: bool) -> None:
     async def get_openapi(request: Request) -> Response:
         """OpenAPI 3.1."""
         if not document:
-            document.update(make_document(app, has_token=has_token))
+            made = make_document(app, version=options.version, has_token=options.has_token)
+            document.update(made)
         servers = [{"url": request.scope.get("root_path", "") or "/"}]
         return JSONResponse(document | {"servers": servers}, headers=NO_STORE)
