@@ -17,15 +17,16 @@ MAX_SIZE = 10 * 1024**3
 
 
 class Api:
-    """The API of a server. fields: go with every request."""
+    """The API of a server. fields: go with every request; prefix: what the server is mounted at."""
 
     def __init__(
-        self, port: int, *, fields: Mapping[str, str] | None = None, host: str = "127.0.0.1"
+        self, port: int, *, fields: Mapping[str, str] | None = None, prefix: str = ""
     ) -> None:
         self.client = httpx.Client(
-            base_url=f"http://{host}:{port}", headers=dict(fields or {}), timeout=60.0
+            base_url=f"http://127.0.0.1:{port}", headers=dict(fields or {}), timeout=60.0
         )
-        self.document = Document(self.client.get("/api/openapi.json").json())
+        self.prefix = prefix
+        self.document = Document(self.client.get(f"{prefix}/api/openapi.json").json(), prefix)
 
     def __enter__(self) -> Self:
         return self
@@ -35,7 +36,7 @@ class Api:
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send any request to the API."""
-        reply = self.client.request(method, f"/api{path}", **options)
+        reply = self.client.request(method, f"{self.prefix}/api{path}", **options)
         self.document.check(reply)
         return reply
 

@@ -9,12 +9,12 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 
 class Document:
-    """What a server says of itself."""
+    """What a server says of itself. prefix: what its paths are below."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any], prefix: str = "") -> None:
         self.document = document
         self._operations: list[tuple[re.Pattern[str], str, dict[str, Any]]] = [
-            (_pattern(path), method.upper(), operation)
+            (_pattern(prefix + path), method.upper(), operation)
             for path, operations in document["paths"].items()
             for method, operation in operations.items()
         ]

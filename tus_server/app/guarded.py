@@ -2,6 +2,7 @@
 
 from starlette.types import ASGIApp
 
+from tus_server import __version__
 from tus_server.engine.engine import Engine
 from tus_server.http.brokers import Brokers, UrlOptions
 from tus_server.http.companion import PLACE, companion_app
@@ -27,6 +28,7 @@ def make_guarded(settings: Settings, engine: Engine) -> dict[str, ASGIApp]:
         ),
     )
     api = ApiOptions(
+        version=__version__,
         body_idle_timeout_s=settings.body_idle_timeout_s,
         has_token=settings.api_token is not None,
     )

@@ -5,7 +5,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-import tus_server
 from tus_server.http.api.models import Problem
 
 Responses = dict[int | str, dict[str, Any]]
@@ -62,11 +61,11 @@ def describe(*statuses: int | str) -> Responses:
     return described
 
 
-def make_document(app: FastAPI, *, has_token: bool) -> dict[str, Any]:
+def make_document(app: FastAPI, *, version: str, has_token: bool) -> dict[str, Any]:
     """Make the document, but for its servers, which depend on the request."""
     document = get_openapi(
         title="tus_server",
-        version=tus_server.__version__,
+        version=version,
         openapi_version="3.1.0",
         description=_DESCRIPTION,
         license_info={"name": "MIT", "identifier": "MIT"},

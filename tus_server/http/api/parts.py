@@ -110,8 +110,8 @@ async def complete_upload(
     ] = None,
     key: AnyKey = None,
 ) -> Response:
-    """Every part is compared with what is reported. What differs is a conflict, and changes nothing:
-    send that part again, and complete again. Without parts it is whatever has arrived.
+    """Every part is compared with what is reported. What differs is a conflict, which changes
+    nothing: send that part again, and complete again. Without parts it is whatever has arrived.
     """
     wait_s = find_wait_s(",".join(request.headers.getlist("prefer")), most_s=MOST_WAIT_S)
     reported = None if told is None or told.parts is None else [_read(one) for one in told.parts]
