@@ -38,7 +38,7 @@ def _make(path: Path) -> bytes:
     make_lasting_folder(path.parent)
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)  # its rights are those of whoever left it
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(key)
         file.flush()

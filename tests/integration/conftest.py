@@ -42,6 +42,7 @@ from tus_server.engine.tails import TailPolicy, Tails
 from tus_server.engine.terminate import terminate
 from tus_server.engine.terms import Terms
 from tus_server.objects.local import LocalObjects
+from tus_server.objects.local_direct import LocalDirect
 from tus_server.ports import ANONYMOUS, Authorizer, Node, ObjectStore, StateStore, StoreLimits
 from tus_server.state.sqlite import SqliteState
 
@@ -49,6 +50,7 @@ T = TypeVar("T")
 Worlds = Callable[..., Awaitable["World"]]
 
 PART_SIZE_BYTES = 4
+SIGNING_KEY = bytes(range(32))
 PATIENCE_S = 20.0  # only bounds how long a failing test takes
 
 
@@ -171,6 +173,9 @@ class World:
             tails=self._open_tails(),
             node_label=self._label,
         )
+        if isinstance(real_objects, LocalObjects):
+            self.part_files = Failing(LocalDirect(real_objects.disk, SIGNING_KEY))
+            self.engine.direct = self.engine.part_files = self.part_files
 
     def _open_tails(self) -> Tails | None:
         if self.objects.limits.min_part_size == 1:
