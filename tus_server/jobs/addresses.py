@@ -34,8 +34,8 @@ def is_private(address: Address) -> bool:
         inner = _inner(address)
         if inner is not None and is_private(inner):
             return True
-        if address.ipv4_mapped is not None:
-            return False
+        if address.ipv4_mapped is not None or address in _NAT64:
+            return False  # nothing but another form of the inner one
         if address.is_site_local:
             return True
     return not address.is_global or address.is_multicast or address.is_reserved
