@@ -20,7 +20,7 @@ from tus_server.core.errors import NodeNameTaken, SchemaMismatch, SettingsInvali
 from tus_server.core.jobs import Outcome
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Upload
-from tus_server.ports import Letters, Node
+from tus_server.ports import Attempt, Letters, Node
 from tus_server.state.postgres import (
     PostgresOptions,
     PostgresReader,
@@ -127,7 +127,8 @@ async def test_rows_from_before_direct_uploads_are_kept(
     await empty.query(
         "INSERT INTO outbox (upload_id, kind, created_at, delivered_at) VALUES"
         " ('v', 'verified', now(), NULL), ('c', 'canceled', now(), NULL),"
-        " ('g', 'deleted', now(), NULL), ('d', 'verified', now(), now())"
+        " ('g', 'verified', now(), NULL), ('g', 'deleted', now(), NULL),"
+        " ('d', 'verified', now(), now())"
     )
 
     await migrate(PostgresOptions(empty.url))
@@ -151,15 +152,19 @@ async def test_rows_from_before_direct_uploads_are_kept(
         ("v", None, None),
         ("c", None, None),
         ("g", None, None),
+        ("g", None, None),
     ]
     assert [one.upload_id for one in await state.list_events(Letters.DELIVERED, 10)] == ["d"]
-    # And go on as they would have.
-    assert await state.claim_events(10, 60) == [replace(one, attempts=1) for one in pending]
+    # And go on as they would have; one after the other also of an upload that is gone.
+    events = await state.claim_events(10, 60)
+    assert events == [replace(one, attempts=1) for one in pending[:3]]
+    await state.settle_events([Attempt(one, one.done) for one in events])
+    assert [one.id for one in await state.claim_events(10, 60)] == [pending[3].id]
     await walk(state, clock, uploads["r"], UploadState.COMPLETED, UploadState.VERIFIED)
     gone = uploads["v"].stepped(UploadState.DELETED, on=clock.now())
     lease = await claim(state, uploads["v"])
     await state.commit(lease, uploads["v"], gone, steps=(UploadState.DELETED,))
-    told = [(one.kind, one.outcome) for one in (await state.pending_events(10))[3:]]
+    told = [(one.kind, one.outcome) for one in (await state.pending_events(10))[1:]]
     assert told == [(UploadState.VERIFIED, Outcome.SUCCESS), (UploadState.DELETED, None)]
 
 
@@ -601,19 +606,22 @@ async def test_events_are_found_however_many_were_delivered(
     cluster: Cluster, clock: FakeClock
 ) -> None:
     store = await cluster.open("a")
-    columns = "upload_id, kind, created_at, delivered_at"
+    columns = "upload_id, upload_seq, kind, created_at, delivered_at"
     await cluster.query(
-        f"INSERT INTO outbox ({columns})"
-        " SELECT number::text, 'verified', now(), now() FROM generate_series(1, 10000) AS number"
+        f"INSERT INTO outbox ({columns}) SELECT number::text, number, 'verified', now(), now()"
+        " FROM generate_series(1, 10000) AS number"
     )
     await cluster.query("VACUUM ANALYZE outbox")
     await create(store, clock, length=0)
-    await cluster.query(f"INSERT INTO outbox ({columns}) VALUES ('a', 'verified', now(), NULL)")
+    await cluster.query(f"INSERT INTO outbox ({columns}) VALUES ('a', 0, 'verified', now(), NULL)")
 
     for query, values, index in (
         ("claim_events", "10, 60", "outbox_due"),
         ("claim_events", "10, 60", "outbox_pending_of"),
         ("purge_events", "10, 3600", "outbox_delivered"),
+        ("list_events", "'dead', 10, NULL, NULL", "outbox_dead"),
+        ("list_events", "'pending', 10, NULL, NULL", "outbox_"),
+        ("list_events", "'delivered', 10, NULL, NULL", "outbox_pkey"),
     ):
         plan = await plan_of(cluster, query, values)
         assert any(index in line for line in plan), (query, plan)
@@ -622,16 +630,16 @@ async def test_events_are_found_however_many_were_delivered(
 async def test_a_backlog_that_no_statistics_know_of_is_claimed_by_index(cluster: Cluster) -> None:
     await cluster.open("a")
     await cluster.query("ANALYZE outbox")
-    columns = "upload_id, kind, created_at"
+    columns = "upload_id, upload_seq, kind, created_at"
     await cluster.query(
-        f"INSERT INTO outbox ({columns})"
-        " SELECT number::text, 'verified', now() FROM generate_series(1, 10000) AS number"
+        f"INSERT INTO outbox ({columns}) SELECT number::text, number, 'verified', now()"
+        " FROM generate_series(1, 10000) AS number"
     )
 
     plan = await plan_of(cluster, "claim_events", "10, 60")
 
     earlier = next(place for place, line in enumerate(plan) if "outbox_pending_of" in line)
-    assert "(upload_id = outbox.upload_id) AND (id < outbox.id)" in plan[earlier + 1], plan
+    assert "(upload_seq = outbox.upload_seq) AND (id < outbox.id)" in plan[earlier + 1], plan
     assert "outbox_due" in plan[next(p for p, line in enumerate(plan) if "due_at <=" in line) - 1]
 
 

@@ -743,7 +743,8 @@ async def test_a_file_from_before_direct_uploads_keeps_all_it_has(
             INSERT INTO upload_parts VALUES ('{"r" * 32}', 1, 0, 3, -2, 'etag');
             INSERT INTO upload_members VALUES (4, 1, 3);
             UPDATE outbox SET delivered_at = 5 WHERE upload_id = '{"f" * 32}';
-            INSERT INTO outbox (upload_id, kind, created_at) VALUES ('{"g" * 32}', 'deleted', 7);
+            INSERT INTO outbox (upload_id, kind, created_at) VALUES
+                ('{"g" * 32}', 'verified', 7), ('{"g" * 32}', 'deleted', 7);
         """)
 
     async with SqliteState(path, clock) as state:
@@ -775,14 +776,16 @@ async def test_a_file_from_before_direct_uploads_keeps_all_it_has(
         assert [(one.upload_id[0], one.kind, one.outcome, one.job) for one in pending] == [
             ("v", S.VERIFIED, None, None),
             ("c", S.CANCELED, None, None),
+            ("g", S.VERIFIED, None, None),
             ("g", S.DELETED, None, None),
         ]
         [delivered] = await state.list_events(Letters.DELIVERED, 10)
         assert delivered.upload_id == uploads["f"].id
-        # And go on as they would have.
-        events = await state.claim_events(10, 60)
-        assert [event.id for event in events] == [event.id for event in pending]
-        await state.settle_events([Attempt(event, event.done) for event in events])
+        # And go on as they would have; one after the other also of an upload that is gone.
+        for expected in (pending[:3], pending[3:]):
+            events = await state.claim_events(10, 60)
+            assert [event.id for event in events] == [event.id for event in expected]
+            await state.settle_events([Attempt(event, event.done) for event in events])
         await walk(state, clock, uploads["v"], S.DELETED)
         await walk(state, clock, (await claim_row(state, uploads["r"])), S.COMPLETED, S.VERIFIED)
         told = [(one.kind, one.outcome) for one in await state.pending_events(10)]

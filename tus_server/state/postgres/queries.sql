@@ -21,8 +21,8 @@ WITH created AS (
     )
     RETURNING seq, id, state, state_on
 ), news AS (
-    INSERT INTO outbox (upload_id, kind, created_at)
-    SELECT id, state, state_on FROM created WHERE $37::boolean
+    INSERT INTO outbox (upload_id, upload_seq, kind, created_at)
+    SELECT id, seq, state, state_on FROM created WHERE $37::boolean
 )
 INSERT INTO status_history (upload_seq, state, state_on)
 SELECT seq, state, state_on FROM created
@@ -43,8 +43,8 @@ WITH created AS (
     )
     RETURNING seq, id, state, state_on, length, part_size
 ), news AS (
-    INSERT INTO outbox (upload_id, kind, created_at)
-    SELECT id, state, state_on FROM created WHERE $37::boolean
+    INSERT INTO outbox (upload_id, upload_seq, kind, created_at)
+    SELECT id, seq, state, state_on FROM created WHERE $37::boolean
 ), planned AS (
     INSERT INTO upload_parts (upload_seq, number, start, size)
     SELECT seq, number, (number - 1) * part_size,
@@ -72,8 +72,8 @@ WITH created AS (
     )
     RETURNING seq, id, state, state_on
 ), news AS (
-    INSERT INTO outbox (upload_id, kind, created_at)
-    SELECT id, state, state_on FROM created WHERE $37::boolean
+    INSERT INTO outbox (upload_id, upload_seq, kind, created_at)
+    SELECT id, seq, state, state_on FROM created WHERE $37::boolean
 ), members AS (
     INSERT INTO upload_members (final_seq, position, partial_seq)
     SELECT created.seq, position, partials.seq
@@ -174,8 +174,8 @@ WITH changed AS (
     SELECT seq, state, clock_timestamp(), $33
     FROM changed WHERE $33::text IS NOT NULL AND $31::text = ''
 ), events AS (
-    INSERT INTO outbox (upload_id, kind, created_at, due_at, outcome, job)
-    SELECT id, event, changed.state_on, clock_timestamp(),
+    INSERT INTO outbox (upload_id, upload_seq, kind, created_at, due_at, outcome, job)
+    SELECT id, seq, event, changed.state_on, clock_timestamp(),
         CASE WHEN event = changed.state THEN $35::text END,
         CASE WHEN event = changed.state THEN $36::text END
     FROM changed, unnest(string_to_array($32, ',')) WITH ORDINALITY AS events (event, position)
@@ -469,8 +469,8 @@ WITH found AS (
     INSERT INTO status_history (upload_seq, state, state_on)
     SELECT seq, state, state_on FROM changed WHERE state <> was
 ), news AS (
-    INSERT INTO outbox (upload_id, kind, created_at)
-    SELECT id, state, state_on FROM changed WHERE state <> was AND $4::boolean
+    INSERT INTO outbox (upload_id, upload_seq, kind, created_at)
+    SELECT id, seq, state, state_on FROM changed WHERE state <> was AND $4::boolean
 )
 SELECT id, protocol, created_at, owner, metadata, concat, state, state_on, length, committed_bytes,
     crc64, next_part_number, object_key, multipart_id, part_size, tail_length, tail_crc64,
@@ -535,15 +535,26 @@ SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due
 FROM outbox WHERE delivered_at IS NULL AND given_up_at IS NULL ORDER BY id LIMIT $1
 
 -- name: list_events
--- $1 kind, $2 limit, $3 id to begin below, or NULL, $4 upload, or NULL.
+-- $1 kind, $2 limit, $3 id to begin below, or NULL, $4 upload, or NULL. One search of three is made,
+-- so that the few dead letters are found by their index.
 SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
     given_up_at
-FROM outbox
-WHERE CASE $1 WHEN 'delivered' THEN delivered_at IS NOT NULL
-        WHEN 'dead' THEN given_up_at IS NOT NULL
-        ELSE delivered_at IS NULL AND given_up_at IS NULL END
-  AND ($3::bigint IS NULL OR id < $3) AND ($4::text IS NULL OR upload_id = $4)
-ORDER BY id DESC LIMIT $2
+FROM (
+    (SELECT * FROM outbox
+     WHERE $1 = 'dead' AND given_up_at IS NOT NULL
+       AND ($3::bigint IS NULL OR id < $3) AND ($4::text IS NULL OR upload_id = $4)
+     ORDER BY id DESC LIMIT $2)
+    UNION ALL
+    (SELECT * FROM outbox
+     WHERE $1 = 'pending' AND delivered_at IS NULL AND given_up_at IS NULL
+       AND ($3::bigint IS NULL OR id < $3) AND ($4::text IS NULL OR upload_id = $4)
+     ORDER BY id DESC LIMIT $2)
+    UNION ALL
+    (SELECT * FROM outbox
+     WHERE $1 = 'delivered' AND delivered_at IS NOT NULL
+       AND ($3::bigint IS NULL OR id < $3) AND ($4::text IS NULL OR upload_id = $4)
+     ORDER BY id DESC LIMIT $2)
+) AS listed ORDER BY id DESC LIMIT $2
 
 -- name: find_event
 SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
@@ -561,7 +572,7 @@ WITH due AS (
       AND due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())
       AND (
           SELECT earlier.id FROM outbox AS earlier
-          WHERE earlier.upload_id = outbox.upload_id AND earlier.id < outbox.id
+          WHERE earlier.upload_seq = outbox.upload_seq AND earlier.id < outbox.id
             AND coalesce(earlier.delivered_at, earlier.given_up_at) IS NULL
           LIMIT 1) IS NULL
     ORDER BY due_at, id LIMIT $1

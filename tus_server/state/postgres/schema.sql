@@ -130,7 +130,8 @@ CREATE TABLE status_history (
 );
 CREATE INDEX status_history_by_upload ON status_history (upload_seq);
 
--- Events waiting for delivery. No foreign key: an event outlives the row it speaks of.
+-- Events waiting for delivery. No foreign key: an event outlives the row it speaks of. upload_seq, for
+-- the indexes: entries in the order of creation cost less than those of random ids.
 CREATE TABLE outbox (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     upload_id    text COLLATE "C" NOT NULL,
@@ -147,16 +148,17 @@ CREATE TABLE outbox (
     done         text NOT NULL DEFAULT '[]',
     error        text,
     given_up_at  timestamptz,
+    upload_seq   bigint NOT NULL,
     CONSTRAINT outbox_ended_once CHECK (delivered_at IS NULL OR given_up_at IS NULL)
 );
 CREATE INDEX outbox_due ON outbox (due_at, id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
 -- Its condition says the same in other words, so that claim_events cannot be given another index.
-CREATE INDEX outbox_pending_of ON outbox (upload_id, id)
+CREATE INDEX outbox_pending_of ON outbox (upload_seq, id)
     WHERE coalesce(delivered_at, given_up_at) IS NULL;
 CREATE INDEX outbox_dead ON outbox (id) WHERE given_up_at IS NOT NULL;
 CREATE INDEX outbox_delivered ON outbox (delivered_at) WHERE delivered_at IS NOT NULL;
 -- Exactly one outcome, once.
-CREATE UNIQUE INDEX outbox_outcome ON outbox (upload_id) WHERE outcome IS NOT NULL;
+CREATE UNIQUE INDEX outbox_outcome ON outbox (upload_seq) WHERE outcome IS NOT NULL;
 
 -- Data directories and their labels. One that lost its label to another is retired: it keeps the
 -- label it had, so that messages about its tails can still name it.

@@ -338,13 +338,28 @@ SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due
 FROM outbox WHERE delivered_at IS NULL AND given_up_at IS NULL ORDER BY id LIMIT ?
 
 -- name: list_events
+-- One search of three is made, so that the few dead letters are found by their index.
 SELECT upload_id, kind, created_at, id, outcome, job, attempts, done, error, due_at, delivered_at,
     given_up_at
-FROM outbox
-WHERE CASE :kind WHEN 'delivered' THEN delivered_at IS NOT NULL
-        WHEN 'dead' THEN given_up_at IS NOT NULL
-        ELSE delivered_at IS NULL AND given_up_at IS NULL END
-  AND (:before IS NULL OR id < :before) AND (:upload_id IS NULL OR upload_id = :upload_id)
+FROM (
+    SELECT * FROM (
+        SELECT * FROM outbox
+        WHERE :kind = 'dead' AND given_up_at IS NOT NULL
+          AND (:before IS NULL OR id < :before) AND (:upload_id IS NULL OR upload_id = :upload_id)
+        ORDER BY id DESC LIMIT :limit)
+    UNION ALL
+    SELECT * FROM (
+        SELECT * FROM outbox
+        WHERE :kind = 'pending' AND delivered_at IS NULL AND given_up_at IS NULL
+          AND (:before IS NULL OR id < :before) AND (:upload_id IS NULL OR upload_id = :upload_id)
+        ORDER BY id DESC LIMIT :limit)
+    UNION ALL
+    SELECT * FROM (
+        SELECT * FROM outbox
+        WHERE :kind = 'delivered' AND delivered_at IS NOT NULL
+          AND (:before IS NULL OR id < :before) AND (:upload_id IS NULL OR upload_id = :upload_id)
+        ORDER BY id DESC LIMIT :limit)
+)
 ORDER BY id DESC LIMIT :limit
 
 -- name: find_event

@@ -35,15 +35,22 @@ ALTER TABLE outbox
     ADD COLUMN done text NOT NULL DEFAULT '[]',
     ADD COLUMN error text,
     ADD COLUMN given_up_at timestamptz,
+    ADD COLUMN upload_seq bigint,
     ADD CONSTRAINT outbox_ended_once CHECK (delivered_at IS NULL OR given_up_at IS NULL);
+-- Of an upload whose row is gone any number will do that no other has.
+UPDATE outbox SET upload_seq = coalesce(
+    (SELECT seq FROM uploads WHERE uploads.id = upload_id), places.place)
+FROM (SELECT id, -min(id) OVER (PARTITION BY upload_id) AS place FROM outbox) AS places
+WHERE outbox.id = places.id;
+ALTER TABLE outbox ALTER COLUMN upload_seq SET NOT NULL;
 DROP INDEX outbox_pending;
 CREATE INDEX outbox_due ON outbox (due_at, id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
 -- Its condition says the same in other words, so that claim_events cannot be given another index.
-CREATE INDEX outbox_pending_of ON outbox (upload_id, id)
+CREATE INDEX outbox_pending_of ON outbox (upload_seq, id)
     WHERE coalesce(delivered_at, given_up_at) IS NULL;
 CREATE INDEX outbox_dead ON outbox (id) WHERE given_up_at IS NOT NULL;
 CREATE INDEX outbox_delivered ON outbox (delivered_at) WHERE delivered_at IS NOT NULL;
-CREATE UNIQUE INDEX outbox_outcome ON outbox (upload_id) WHERE outcome IS NOT NULL;
+CREATE UNIQUE INDEX outbox_outcome ON outbox (upload_seq) WHERE outcome IS NOT NULL;
 
 -- The outcome of what ended before is decided, and no job is due for it.
 UPDATE uploads SET completed_at = state_on
