@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tus_server.core.direct import part_count
 from tus_server.core.states import FINISHED, UploadState
@@ -26,11 +26,11 @@ Progress = Literal["in_progress", "complete", "expired"]
 
 
 class State(BaseModel):
-    """A state of the life cycle, since when, and why where somebody said so."""
+    """A state of the life cycle, and since when."""
 
     state: UploadState
     state_on: datetime
-    note: str | None = None
+    note: str | None = Field(default=None, description="What was said of it, where something was.")
 
 
 class Status(BaseModel):
@@ -43,48 +43,47 @@ class Status(BaseModel):
 class Failure(BaseModel):
     """Why an upload is in state error."""
 
-    code: str
-    message: str
+    code: str = Field(description="Stable.", examples=["digest_mismatch"])
+    message: str = Field(description="For people.")
 
 
 class Object(BaseModel):
-    """Where the finished object is. key: in the bucket, where there is one."""
+    """Where the finished object is."""
 
-    url: str
-    key: str | None = None
+    url: str = Field(description="Where this server gives it out.")
+    key: str | None = Field(default=None, description="In the bucket, where there is one.")
 
 
 class Checksum(BaseModel):
-    """A checksum of the whole content. value: Base64."""
+    """A checksum of the whole content."""
 
-    algorithm: str
-    value: str
+    algorithm: str = Field(examples=["sha256"])
+    value: str = Field(description="Base64.", json_schema_extra={"contentEncoding": "base64"})
 
 
 class SignedPut(BaseModel):
     """A request that sends bytes to the store, without other credentials, until it expires."""
 
-    method: str
+    method: str = Field(examples=["PUT"])
     url: str
-    headers: dict[str, str]
+    headers: dict[str, str] = Field(description="To be sent exactly so.")
     expires_at: datetime
 
 
 class SignedPart(SignedPut):
     """The request that sends one part."""
 
-    part_number: int
+    part_number: int = Field(ge=1)
 
 
 class Multipart(BaseModel):
-    """How a multipart upload is cut. part_size_bytes: of every part but the last.
+    """How a multipart upload is cut."""
 
-    part_headers: what is sent with each part beside what the signing tells.
-    """
-
-    part_size_bytes: int
-    part_count: int
-    part_headers: dict[str, str]
+    part_size_bytes: int = Field(ge=1, description="Of every part but the last.")
+    part_count: int = Field(ge=1)
+    part_headers: dict[str, str] = Field(
+        description="Sent with each part beside what the signing tells."
+    )
 
 
 class Tus(BaseModel):
@@ -102,27 +101,33 @@ class Moved(BaseModel):
 
 
 class UploadView(BaseModel):
-    """An upload. content_type: as claimed; detected_type: as its first bytes tell."""
+    """An upload. Of put, multipart and tus it has what is for its kind."""
 
     id: str
-    kind: Protocol
-    file_id: str | None
+    kind: Protocol = Field(description="single and multipart are direct uploads.")
+    file_id: str | None = Field(description="What the application knows the file by.")
     filename: str | None
-    content_type: str | None
-    detected_type: str | None
-    metadata: dict[str, str]
-    length: int | None
-    committed_bytes: int
-    progress: Progress
+    content_type: str | None = Field(description="As claimed.")
+    detected_type: str | None = Field(description="As its first bytes tell, once it is verified.")
+    metadata: dict[str, str] = Field(description="Texts by name; filename and type are in it.")
+    length: int | None = Field(ge=0, description="In bytes; null while nobody has told.")
+    committed_bytes: int = Field(ge=0, description="Bytes that are durable.")
+    progress: Progress = Field(
+        description="complete: the object is there and right; expired: it never will be."
+    )
     status: Status
-    error: Failure | None
-    object: Object | None
-    checksum: Checksum | None
-    require_acceptance: bool
+    error: Failure | None = Field(description="Of one in state error only.")
+    object: Object | None = Field(description="Of one that is verified, accepted or rejected.")
+    checksum: Checksum | None = Field(description="The strongest one known.")
+    require_acceptance: bool = Field(description="Whether the application's verdict decides.")
     created_at: datetime
-    expires_at: datetime | None
-    completed_at: datetime | None
-    put: SignedPut | None = None
+    expires_at: datetime | None = Field(description="When it is given up unless it is complete.")
+    completed_at: datetime | None = Field(
+        description="When its outcome was decided, and the job for that enqueued."
+    )
+    put: SignedPut | None = Field(
+        default=None, description="The request that sends a single upload, when it is begun."
+    )
     multipart: Multipart | None = None
     tus: Tus | None = None
 

@@ -5,7 +5,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from tus_server.http.api import examples
 from tus_server.http.api.models import Problem
+from tus_server.wire.upload_view import UploadView
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -73,13 +75,12 @@ def make_document(app: FastAPI, *, version: str, has_token: bool) -> dict[str, A
     )
     for path in document["paths"].values():
         for operation in path.values():
-            # FastAPI's own form of refusal, which is never sent.
-            automatic = operation["responses"].get("422", {})
-            if "application/json" in automatic.get("content", {}):
-                del operation["responses"]["422"]
+            _correct(operation)
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    # Not with the model: FastAPI leaves out what is null.
+    schemas[UploadView.__name__]["examples"] = [examples.UPLOAD]
     problem = Problem.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
     schemas |= problem.pop("$defs", {}) | {Problem.__name__: problem}
     document["components"]["securitySchemes"] = {
@@ -87,3 +88,16 @@ def make_document(app: FastAPI, *, version: str, has_token: bool) -> dict[str, A
     }
     document["security"] = [{"token": []}] if has_token else [{"token": []}, {}]
     return document
+
+
+def _correct(operation: dict[str, Any]) -> None:
+    """Take out what FastAPI writes and this API does not do."""
+    automatic = operation["responses"].get("422", {})
+    if "application/json" in automatic.get("content", {}):  # its own form of refusal
+        del operation["responses"]["422"]
+    for parameter in operation.get("parameters", ()):
+        # A query or a header field has no null: it is left out.
+        schema = parameter["schema"]
+        kinds = [kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            schema |= kinds[0]

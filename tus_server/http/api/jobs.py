@@ -24,6 +24,7 @@ _RESPONSES[404] = _RESPONSES[404] | {"description": "There is no such event."}
     operation_id="retryJob",
     summary="Deliver an event again that was given up",
     response_model=EventView,
+    response_description="The event.",
     responses=_RESPONSES,
 )
 async def retry_job(

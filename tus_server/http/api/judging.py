@@ -13,7 +13,7 @@ from tus_server.wire.upload_view import UploadView
 
 router = APIRouter(route_class=StrictRoute, tags=["verdicts"])
 
-_REFUSALS = describe(400, 404, 409, 413, 415, 423)
+_REFUSALS = describe(404, 409, 413, 415, 423, 507)
 
 
 @router.post(
@@ -21,6 +21,7 @@ _REFUSALS = describe(400, 404, 409, 413, 415, 423)
     operation_id="acceptUpload",
     summary="Accept a verified upload",
     response_model=UploadView,
+    response_description="The upload.",
     responses=_REFUSALS,
 )
 async def accept_upload(
@@ -38,6 +39,7 @@ async def accept_upload(
     operation_id="rejectUpload",
     summary="Reject a verified upload",
     response_model=UploadView,
+    response_description="The upload.",
     responses=_REFUSALS,
 )
 async def reject_upload(

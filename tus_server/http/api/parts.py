@@ -40,7 +40,8 @@ _APPLIED = {
     operation_id="signUpload",
     summary="Sign the PUT of a single upload",
     response_model=SignedParts,
-    responses=describe(400, 404, 409, 410, 423),
+    response_description="The request.",
+    responses=describe(404, 409, 410, 423, 507),
 )
 async def sign_upload(
     broker: BrokerOfRequest, upload_id: AnUploadId, key: AnyKey = None
@@ -54,7 +55,8 @@ async def sign_upload(
     operation_id="signParts",
     summary="Sign the PUTs of parts",
     response_model=SignedParts,
-    responses=describe(400, 404, 409, 410, 413, 415, 423),
+    response_description="The requests.",
+    responses=describe(404, 409, 410, 413, 415, 423, 507),
 )
 async def sign_parts(
     broker: BrokerOfRequest,
@@ -72,7 +74,8 @@ async def sign_parts(
     operation_id="listParts",
     summary="List what has arrived",
     response_model=PartList,
-    responses=describe(400, 404),
+    response_description="The parts.",
+    responses=describe(404),
 )
 async def list_parts(broker: BrokerOfRequest, upload_id: AnUploadId) -> Response:
     """All parts of a direct upload, planned and arrived, after a look into the store."""
@@ -86,7 +89,7 @@ async def list_parts(broker: BrokerOfRequest, upload_id: AnUploadId) -> Response
     summary="Say that all parts are there",
     status_code=202,
     response_model=UploadView,
-    responses=describe(400, 404, 409, 410, 413, 415, 423)
+    responses=describe(404, 409, 410, 413, 415, 423, 507)
     | {
         202: {"description": "The store makes the object behind this.", "headers": _APPLIED},
         200: {

@@ -27,7 +27,7 @@ _LOCATION = {"Location": {"description": "The upload in this API.", "schema": {"
     summary="Begin an upload",
     status_code=201,
     response_model=UploadView,
-    responses=describe(400, 409, 413, 415, 422, 507, ANY_STATUS)
+    responses=describe(409, 413, 415, 422, 507, ANY_STATUS)
     | {201: {"description": "It has begun, now or by an earlier request.", "headers": _LOCATION}},
 )
 async def create_upload(
@@ -46,7 +46,8 @@ async def create_upload(
     operation_id="listUploads",
     summary="List uploads, newest first",
     response_model=UploadList,
-    responses=describe(400),
+    response_description="A page.",
+    responses=describe(),
 )
 async def list_uploads(broker: BrokerOfRequest, wanted: Annotated[ListQuery, Query()]) -> Response:
     """Uploads of every kind, page by page. What begins meanwhile shifts no page."""
@@ -67,6 +68,7 @@ async def list_uploads(broker: BrokerOfRequest, wanted: Annotated[ListQuery, Que
     operation_id="getUpload",
     summary="Look at an upload",
     response_model=UploadView,
+    response_description="The upload.",
     responses=describe(404),
 )
 async def get_upload(broker: BrokerOfRequest, upload_id: AnUploadId) -> Response:
@@ -79,7 +81,8 @@ async def get_upload(broker: BrokerOfRequest, upload_id: AnUploadId) -> Response
     operation_id="deleteUpload",
     summary="Cancel or delete an upload",
     response_model=UploadView,
-    responses=describe(404, 409, 423, ANY_STATUS),
+    response_description="The upload, which has ended.",
+    responses=describe(404, 409, 410, 423, 507, ANY_STATUS),
 )
 async def delete_upload(broker: BrokerOfRequest, upload_id: AnUploadId) -> Response:
     """An unfinished upload is canceled, a finished one deleted, with its bytes. Of one that has
