@@ -161,7 +161,20 @@ def test_a_file_over_the_limit_is_refused(fresh_server: ServerFactory) -> None:
 def test_a_body_without_end_is_not_read_to_its_end(plugin: Plugin) -> None:
     refused = plugin.ask("POST", "/multipart", b" " * (5 * 1024 * 1024))
 
-    assert (refused.status, refused.problem()["code"]) == (400, "malformed_request")
+    assert (refused.status, refused.problem()["code"]) == (413, "request_too_large")
+
+
+def test_what_a_page_may_send_without_asking_is_not_taken(plugin: Plugin, records: Records) -> None:
+    with records.nothing_created():
+        refused = request(
+            plugin.port,
+            "POST",
+            "/companion/s3/multipart",
+            {"Content-Type": "text/plain"},
+            b'{"metadata": {"size": 1}}',
+        )
+
+    assert (refused.status, refused.problem()["code"]) == (415, "unsupported_media_type")
 
 
 def test_id_and_key_belong_together(plugin: Plugin) -> None:
@@ -247,15 +260,25 @@ def test_uploads_of_other_kinds_have_no_parts(plugin: Plugin, tus: Tus) -> None:
 
 
 def test_nothing_else_is_there(plugin: Plugin) -> None:
-    for method, path, status in (
-        ("GET", "/nothing", 404),
-        ("GET", "/multipart", 405),
-        ("POST", "/params", 405),
-        ("PUT", f"/multipart/{'0' * 32}", 405),
+    for path in ("", "/nothing", "/multipart/", f"/multipart/{'0' * 32}/1/2"):
+        reply = plugin.ask("GET", path)
+        assert (reply.status, reply.problem()["code"]) == (404, "not_found")
+    for method, path, allowed in (
+        ("GET", "/multipart", {"post"}),
+        ("POST", "/params", {"get", "head"}),
+        ("PUT", f"/multipart/{'0' * 32}", {"get", "head", "delete"}),
     ):
         reply = plugin.ask(method, path)
-        assert reply.status == status
-        reply.problem()
+        assert (reply.status, reply.problem()["code"]) == (405, "method_not_allowed")
+        assert reply.names("allow") == allowed
+
+
+def test_answers_are_not_kept(plugin: Plugin) -> None:
+    """What was signed is for whoever has it."""
+    begun = plugin.new(5)
+
+    for reply in (plugin.params("a"), plugin.sign(begun, 1), plugin.sign(begun, 2)):
+        assert reply["cache-control"] == "no-store"
 
 
 # --- giving up

@@ -5,7 +5,6 @@ from starlette.types import ASGIApp
 from tus_server import __version__
 from tus_server.engine.engine import Engine
 from tus_server.http.brokers import Brokers, UrlOptions
-from tus_server.http.companion import PLACE, companion_app
 from tus_server.http.guard import Guard, GuardOptions
 from tus_server.settings import Settings
 from tus_server.wire.cors import Origins
@@ -18,6 +17,7 @@ def make_guarded(settings: Settings, engine: Engine) -> dict[str, ASGIApp]:
         return {}
     # FastAPI takes a quarter of a second to import.
     from tus_server.http.api import ApiOptions, api_app
+    from tus_server.http.companion import PLACE, companion_app
 
     brokers = Brokers(
         engine,
@@ -32,6 +32,7 @@ def make_guarded(settings: Settings, engine: Engine) -> dict[str, ASGIApp]:
         body_idle_timeout_s=settings.body_idle_timeout_s,
         has_token=settings.api_token is not None,
     )
+    companion = companion_app(brokers, idle_timeout_s=settings.body_idle_timeout_s)
     guard = GuardOptions(
         token=settings.api_token,
         is_fronted=bool(settings.public_url or settings.proxies),
@@ -43,5 +44,5 @@ def make_guarded(settings: Settings, engine: Engine) -> dict[str, ASGIApp]:
     )
     return {
         "/api/": Guard(api_app(engine, brokers, api), guard),
-        PLACE: Guard(companion_app(brokers), guard),
+        PLACE: Guard(companion, guard),
     }

@@ -13,30 +13,32 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from tus_server.broker import About, Broker, Reported, UploadView
 from tus_server.core.errors import (
     IllegalStep,
     MalformedRequest,
-    MethodNotAllowed,
-    NotFound,
     StillFinishing,
     TusServerError,
+    UnsupportedMediaType,
     UploadNotFound,
 )
 from tus_server.core.states import FINISHED, TERMINAL
 from tus_server.engine.form import new_form_key
-from tus_server.http.errors import render_error
+from tus_server.http.api.replies import NO_STORE, refuse, refuse_request
+from tus_server.http.bounded import Bounded
+from tus_server.http.errors import Defect
 from tus_server.http.exchange import Scope
 from tus_server.http.form import KEY, SIGNATURE
 from tus_server.wire import companion
 from tus_server.wire.companion import Beginning
+from tus_server.wire.headers import media_type
 
 PLACE = "/companion/"
-# 10,000 parts are reported in 700 KB.
-MOST_BODY_BYTES = 4 * 1024 * 1024
 # The plugin asks once, and proxies wait for a minute.
 COMPLETE_WAIT_S = 50.0
+_JSON = b"application/json"
 _NO_SIZE = (
     "The size of the file is not known. The plugin sends what is in the metadata of a file, so that"
     " the page has to put it there: uppy.addPreProcessor(async (ids) => ids.forEach((id) =>"
@@ -44,8 +46,11 @@ _NO_SIZE = (
 )
 
 
-def companion_app(broker_of: Callable[[Scope], Broker]) -> Starlette:
-    """Give the application; only within a http.guard.Guard. broker_of: as a request may have it."""
+def companion_app(broker_of: Callable[[Scope], Broker], *, idle_timeout_s: float) -> ASGIApp:
+    """Give the application; only within a http.guard.Guard.
+
+    broker_of: gives the Broker of a request. idle_timeout_s: of a body.
+    """
     answers = Companion(broker_of)
     multipart = f"{PLACE}s3/multipart"
     upload = f"{multipart}/{{upload_id}}"
@@ -58,10 +63,14 @@ def companion_app(broker_of: Callable[[Scope], Broker]) -> Starlette:
             Route(f"{upload}/complete", answers.complete, methods=["POST"]),
             Route(f"{upload}/{{number}}", answers.sign, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _refuse_route, TusServerError: _refuse},
+        exception_handlers={
+            TusServerError: refuse_request,
+            HTTPException: refuse_request,
+            Exception: _defect,
+        },
     )
     app.router.redirect_slashes = False
-    return app
+    return Bounded(app, idle_timeout_s=idle_timeout_s)
 
 
 class Companion:
@@ -77,7 +86,7 @@ class Companion:
         about: About = {**_about(told), "idempotency_key": signature}
         view = await self._broker_of(request.scope).initiate("tus", size=told.size, **about)
         assert view.tus is not None
-        return JSONResponse(
+        return _shown(
             {
                 "method": "POST",
                 # The plugin makes the location of the upload of it, by adding the key.
@@ -94,19 +103,19 @@ class Companion:
         about: About = {**_about(told), "part_size_bytes": told.planned_part_size()}
         broker = self._broker_of(request.scope)
         view = await broker.initiate_multipart_session(size=told.size, **about)
-        return JSONResponse({"uploadId": view.id, "key": view.id})
+        return _shown({"uploadId": view.id, "key": view.id})
 
     async def sign(self, request: Request) -> Response:
         number = companion.parse_part_number(request.path_params["number"])
         broker = self._broker_of(request.scope)
         signed = await broker.sign_multipart_part(_upload_id(request), number)
         left_s = (signed.expires_at - datetime.now(UTC)).total_seconds()
-        return JSONResponse({"url": signed.url, "expires": max(0, int(left_s))})
+        return _shown({"url": signed.url, "expires": max(0, int(left_s))})
 
     async def list_parts(self, request: Request) -> Response:
         found = await self._broker_of(request.scope).find_parts(_upload_id(request))
         _check_alive(found.upload)
-        return JSONResponse(
+        return _shown(
             [
                 {"PartNumber": part.number, "Size": part.size, "ETag": part.etag}
                 for part in found.parts
@@ -124,13 +133,17 @@ class Companion:
         _check_alive(view)
         if view.status.current.state not in FINISHED or view.object is None:
             raise StillFinishing
-        return JSONResponse({"location": view.object.url, "key": view.id})
+        return _shown({"location": view.object.url, "key": view.id})
 
     async def cancel(self, request: Request) -> Response:
         """Give up an unfinished upload. As in S3 a finished one is no more to be given up."""
         broker = self._broker_of(request.scope)
         await broker.cancel_resumable_session(_upload_id(request), keeps_finished=True)
-        return JSONResponse({})
+        return _shown({})
+
+
+def _shown(answer: object) -> Response:
+    return JSONResponse(answer, headers=NO_STORE)  # it has what lets others send
 
 
 def _about(told: Beginning) -> About:
@@ -157,22 +170,13 @@ def _check_alive(view: UploadView) -> None:
 
 
 async def _read(request: Request) -> bytes:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MOST_BODY_BYTES:
-            raise MalformedRequest(f"The body has more than {MOST_BODY_BYTES} bytes.")
-    return bytes(content)
+    """Read a body. Raises: UnsupportedMediaType: what a page may send without asking (Fetch, 2.2.2)
+    is not taken.
+    """
+    if media_type(request.headers.get("content-type", "").encode("latin-1")) != _JSON:
+        raise UnsupportedMediaType("Send application/json.")
+    return await request.body()
 
 
-async def _refuse(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, TusServerError)
-    status, headers, body = render_error(exc, method="GET")
-    fields = {name.decode(): value.decode() for name, value in headers}
-    return Response(body, status, fields)
-
-
-async def _refuse_route(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    allow = (exc.headers or {}).get("Allow", "")
-    return await _refuse(request, MethodNotAllowed(allow) if exc.status_code == 405 else NotFound())
+async def _defect(request: Request, exc: Exception) -> Response:
+    return refuse(Defect(type(exc).__name__))
