@@ -10,7 +10,7 @@ from tests.conftest import ServerFactory
 from tests.support.companion import PART_BYTES, Begun, Plugin, cut
 from tests.support.http import Reply, request
 from tests.support.records import Records
-from tests.support.server import ServerProcess
+from tests.support.server import REPOSITORY, ServerProcess
 from tests.support.stock import StockServer
 from tests.support.tus import Tus, pattern
 
@@ -123,6 +123,13 @@ def test_a_small_file_is_one_part(plugin: Plugin, tus: Tus) -> None:
     parts = send_all(plugin, begun, b"hello")
 
     assert tus.content(path_of(told(plugin.complete(begun, parts))["location"])) == b"hello"
+
+
+def test_the_page_of_the_docs_is_the_one_that_is_tested() -> None:
+    """tests/browser/test_s3_plugin.py has it in Chromium."""
+    script = (REPOSITORY / "tests/browser/s3_plugin/uploader.js").read_text("utf-8")
+
+    assert f"```js\n{script}```" in (REPOSITORY / "docs/direct-uploads.md").read_text("utf-8")
 
 
 # --- what is refused

@@ -6,7 +6,6 @@ form (http/form.py), as any upload. Both `uploadId` and `key` are the id of the 
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -109,8 +108,7 @@ class Companion:
         number = companion.parse_part_number(request.path_params["number"])
         broker = self._broker_of(request.scope)
         signed = await broker.sign_multipart_part(_upload_id(request), number)
-        left_s = (signed.expires_at - datetime.now(UTC)).total_seconds()
-        return _shown({"url": signed.url, "expires": max(0, int(left_s))})
+        return _shown({"url": signed.url})
 
     async def list_parts(self, request: Request) -> Response:
         found = await self._broker_of(request.scope).find_parts(_upload_id(request))
@@ -165,8 +163,8 @@ def _check_alive(view: UploadView) -> None:
     """Raise IllegalStep for an upload that has ended without a file."""
     state = view.status.current.state
     if state in TERMINAL:
-        why = f": {view.error.message}" if view.error is not None else ""
-        raise IllegalStep(f"The upload is {state}{why}.".replace("..", "."), state=state)
+        why = "." if view.error is None else f": {view.error.message}"
+        raise IllegalStep(f"The upload is {state}{why}", state=state)
 
 
 async def _read(request: Request) -> bytes:
