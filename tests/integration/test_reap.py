@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from tests.integration.conftest import Stores, World, soon
-from tests.support.fakes import FakeBody, FakeClock, FakeObjects, Stall, settle, toy_limits
+from tests.integration.conftest import World, soon
+from tests.integration.stores import PostgresStores
+from tests.support.fakes import FakeBody, FakeClock, Stall, settle
 from tests.support.state import claim
 from tus_server.core.errors import (
     StateUnavailable,
@@ -23,40 +23,18 @@ from tus_server.core.expiry import Expiry
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Protocol, Upload
 from tus_server.engine import reap as reaping
-from tus_server.engine.buffers import BlockPool
 from tus_server.engine.concatenate import Concatenate, concatenate
 from tus_server.engine.create import Create, create
 from tus_server.engine.join import join_ready
 from tus_server.engine.reap import DUTY, Limits, Reaped, reap, reap_loop
 from tus_server.engine.recover import recover
 from tus_server.engine.terms import Terms
-from tus_server.ports import ANONYMOUS, Attempt, Letters, Node, ObjectStore, StateStore
+from tus_server.ports import ANONYMOUS, Attempt, Letters, Node
 from tus_server.state.postgres import PostgresOptions, PostgresState
 
 HOUR_S, DAY_S = 3600.0, 86400.0
 EXPIRY = Expiry(7 * DAY_S, 30 * DAY_S)
 S = UploadState
-
-
-class PostgresStores(Stores):
-    """State in Postgres, whose clock is its own; objects in memory."""
-
-    def __init__(self, url: str, clock: FakeClock) -> None:
-        super().__init__(None, clock, part_size_bytes=4, limits=None)
-        self.url = url
-
-    async def open(
-        self, stack: AsyncExitStack, blocks: BlockPool, process: str | None
-    ) -> tuple[StateStore, ObjectStore]:
-        state = PostgresState(
-            PostgresOptions(self.url),
-            node=Node("0" * 32, "a"),
-            process=process or "alone",
-            has_ended=lambda process: True,
-        )
-        await stack.enter_async_context(state)
-        limits = toy_limits(4, parallel_parts=4)
-        return state, FakeObjects(limits, self.disk, blocks=blocks)
 
 
 class Aging:

@@ -188,7 +188,7 @@ class Delivery:
         except TusServerError as exc:
             return DeliveryFailed(f"{target.name}: {exc}")
         except Exception as exc:  # a defect, which must not hold up the events of others
-            log.exception("delivery.failed", target=target.name, event=event.id)
+            log.exception("delivery.failed", target=target.name, event_id=event.id)
             return DeliveryFailed(f"{target.name}: {type(exc).__name__}.")
         done.add(target.name)
         return None
@@ -257,7 +257,7 @@ def _tell_failures(attempts: Sequence[Attempt]) -> None:
         if one.retry_in_s is None:
             log.error(
                 "delivery.given_up",
-                event=one.event.id,
+                event_id=one.event.id,
                 upload=one.event.upload_id,
                 kind=one.event.kind,
                 attempts=one.event.attempts,
