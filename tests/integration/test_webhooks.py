@@ -4,7 +4,6 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -236,8 +235,8 @@ async def test_nobody_at_the_address_is_a_failure(webhooks: Webhooks) -> None:
 
         failed = await failure(webhooks, f"http://127.0.0.1:{port}/")
 
-    assert (
-        failed.detail == "the webhook: no connection, Connect call failed ('127.0.0.1', %d)." % port
+    assert failed.detail == (
+        f"the webhook: no connection, Connect call failed ('127.0.0.1', {port})."
     )
 
 
@@ -360,24 +359,19 @@ async def test_a_name_is_judged_by_the_address_that_is_connected_to(
     assert sink.received == []
 
 
-async def test_of_several_addresses_the_private_ones_are_left_out(
-    clock: FakeClock, sink: Sink, monkeypatch: pytest.MonkeyPatch
+async def test_a_name_with_private_addresses_alone_leads_nowhere(
+    guarded: Outgoing, clock: FakeClock, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    addresses = ("127.0.0.1", "10.0.0.1", "192.168.0.1")
+
     async def several(self: Any, host: str, *args: Any, **named: Any) -> list[Any]:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, sink.port))
-            for address in ("127.0.0.1", "10.0.0.1", "192.168.0.1")
-        ]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, sink.port)) for ip in addresses]
 
     monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", several)
-    async with AsyncExitStack() as stack:
-        options: dict[str, Any] = {"agent": "a", "timeout_s": 5.0}
-        guarded = await stack.enter_async_context(
-            Outgoing(clock, open_socket=open_public_socket, **options)
-        )
-        failed = await failure(Webhooks(guarded, clock, []), sink.url(host="many.example.com"))
 
-    assert failed.detail.count("private address") == 3
+    failed = await failure(Webhooks(guarded, clock, []), sink.url(host="many.example.com"))
+
+    assert "private address" in failed.detail
     assert sink.received == []
 
 

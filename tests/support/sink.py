@@ -108,11 +108,10 @@ class Sink:
         fields = {"Content-Type": "application/json", "Content-Length": str(len(reply.body))}
         if reply.endless:
             fields["Content-Length"] = str(1 << 40)
-        head = f"HTTP/1.1 {reply.status} Whatever\r\n"
-        head += "".join(
-            f"{name}: {value}\r\n" for name, value in (fields | dict(reply.fields)).items()
-        )
-        writer.write(head.encode() + b"\r\n")
+        fields |= dict(reply.fields)
+        lines = [f"HTTP/1.1 {reply.status} Whatever"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
         await writer.drain()
         if reply.cuts:
             return False
