@@ -69,9 +69,9 @@ def test_a_form_that_ends_inside_its_file_is_refused() -> None:
         head.file_size(len(FILE) + len(CLOSING) - 1)
 
 
-@given(st.integers(0, len(KEY + FILE) - 1))
-def test_a_beginning_that_is_not_the_whole_head_says_nothing_yet(size: int) -> None:
-    assert parse_head((KEY + FILE)[:size], BOUNDARY) is None
+def test_a_beginning_that_is_not_the_whole_head_says_nothing_yet() -> None:
+    for size in range(len(KEY + FILE)):
+        assert parse_head((KEY + FILE)[:size], BOUNDARY) is None, size
 
 
 @pytest.mark.parametrize(
