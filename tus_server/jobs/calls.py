@@ -122,5 +122,5 @@ def is_async(called: Called) -> bool:
     while hasattr(unwrapped, "func"):  # functools.partial
         unwrapped = unwrapped.func
     return inspect.iscoroutinefunction(unwrapped) or inspect.iscoroutinefunction(
-        getattr(unwrapped, "__call__", None)  # noqa: B004 - of the object, not whether it has one
+        type(unwrapped).__call__
     )

@@ -54,9 +54,11 @@ class CompletionJobs:
             raise DeliveryFailed(exc.detail, is_final=True) from exc
         if isinstance(where, QueuedJob):
             assert self.queue is not None
+            # What it is about; of a default job nothing else tells.
+            about = {"upload_id": event.upload_id, "outcome": event.outcome}
             # One after the other of one upload, in the queue too.
             await self.queue.defer(
-                replace(event, job=job),
+                replace(event, job=replace(job, kwargs={**about, **job.kwargs})),
                 self.name,
                 queue=where.queue,
                 task=where.task,
