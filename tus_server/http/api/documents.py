@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from tus_server.http.api import examples
 from tus_server.http.api.models import Problem
-from tus_server.wire.upload_view import UploadView
+from tus_server.wire.upload_view import Moved, UploadView
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -33,6 +33,26 @@ _REFUSALS: dict[int | str, str] = {
     503: "Database or store do not answer, or the server stops. Try again.",
     507: "There is no space left.",
     ANY_STATUS: "The application's hook refused it.",
+}
+# An event as a client takes it from the stream.
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "title": "Event",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["status", "progress"]},
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "anyOf": [
+                    {"$ref": f"{_SCHEMAS}{UploadView.__name__}"},
+                    {"$ref": f"{_SCHEMAS}{Moved.__name__}"},
+                ]
+            },
+        },
+    },
 }
 _RETRIED = {423, 503, 507}
 _RETRY_AFTER = {
@@ -81,8 +101,9 @@ def make_document(app: FastAPI, *, version: str, has_token: bool) -> dict[str, A
         schemas.pop(name, None)
     # Not with the model: FastAPI leaves out what is null.
     schemas[UploadView.__name__]["examples"] = [examples.UPLOAD]
-    problem = Problem.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
-    schemas |= problem.pop("$defs", {}) | {Problem.__name__: problem}
+    for model in (Problem, Moved):
+        schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+        schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "TUS_API_TOKEN."}
     }

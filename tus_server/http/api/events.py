@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 
 from tus_server.broker import Changed
-from tus_server.http.api.documents import describe
+from tus_server.http.api.documents import EVENT, describe
 from tus_server.http.api.parameters import AnUploadId, BrokerOfRequest
 from tus_server.http.api.replies import NO_STORE
 from tus_server.http.api.routes import StrictRoute
@@ -29,8 +29,7 @@ router = APIRouter(route_class=StrictRoute, tags=["uploads"])
             " `progress`, at most once a second.",
             "content": {
                 event_stream.CONTENT_TYPE.decode(): {
-                    "schema": {"type": "string"},
-                    "example": 'id: 3\nevent: status\ndata: {"id":"0123...","kind":"tus",...}\n\n',
+                    "schema": EVENT,
                 }
             },
         },

@@ -1,9 +1,8 @@
 """What the API is told, and the answers that are more than an upload."""
 
-from base64 import b64decode
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tus_server.broker.request import MAX_FILE_ID_CHARS, MAX_NOTE_CHARS, Kind
 from tus_server.core.direct import MAX_PARTS
@@ -14,19 +13,20 @@ from tus_server.engine.listing import MOST
 from tus_server.wire.upload_view import Progress, SignedPart, UploadView
 
 Algorithm = Literal["sha512", "sha256", "sha1", "md5", "crc64nvme", "crc32c", "crc32"]
-PartNumber = Annotated[int, Field(ge=1, le=MAX_PARTS)]
 
 
-def _check_base64(text: str) -> str:
-    b64decode(text, validate=True)  # its ValueError says what is wrong
-    return text
+def _as_integer(number: object) -> object:
+    # JSON has one kind of number: 7.0 is 7 (JSON Schema, 6.1.1).
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    return number
 
 
-Base64 = Annotated[
-    str,
-    AfterValidator(_check_base64),
-    Field(max_length=128, json_schema_extra={"contentEncoding": "base64"}),
-]
+# The bounds within: else they are not in the document.
+Size = Annotated[int, Field(ge=0, le=MAX_ANNOUNCED_INTEGER), BeforeValidator(_as_integer)]
+PartSize = Annotated[int, Field(ge=1, le=MAX_ANNOUNCED_INTEGER), BeforeValidator(_as_integer)]
+PartNumber = Annotated[int, Field(ge=1, le=MAX_PARTS), BeforeValidator(_as_integer)]
+_BASE64: dict[str, Any] = {"contentEncoding": "base64"}
 
 
 class Told(BaseModel):
@@ -39,7 +39,11 @@ class WantedChecksum(Told):
     """A checksum that the whole content has to have."""
 
     algorithm: Algorithm
-    value: Base64
+    value: str = Field(
+        max_length=88,
+        pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+        json_schema_extra=_BASE64,
+    )
 
 
 class WantedJob(Told):
@@ -78,12 +82,7 @@ class NewUpload(Told):
         description="single: one signed PUT. multipart: signed PUTs of parts, in parallel. tus: a"
         " tus client sends it to this server."
     )
-    size: int | None = Field(
-        None,
-        ge=0,
-        le=MAX_ANNOUNCED_INTEGER,
-        description="In bytes. Only a tus client may tell it later.",
-    )
+    size: Size | None = Field(None, description="In bytes. Only a tus client may tell it later.")
     filename: str | None = Field(None, max_length=1024)
     content_type: str | None = Field(None, max_length=255, description="As claimed.")
     metadata: dict[str, str] | None = Field(
@@ -113,10 +112,8 @@ class NewUpload(Told):
     auto_complete: bool = Field(
         default=False, description="A direct upload is complete when its last part has arrived."
     )
-    part_size_bytes: int | None = Field(
+    part_size_bytes: PartSize | None = Field(
         None,
-        ge=1,
-        le=MAX_ANNOUNCED_INTEGER,
         description="Of every part but the last, of a multipart upload; else the server plans.",
     )
 
@@ -134,8 +131,11 @@ class ReportedPart(Told):
 
     part_number: PartNumber
     etag: str = Field(min_length=1, max_length=256)
-    checksum: Base64 | None = Field(
-        None, description="CRC-64/NVME of the part, eight bytes, as the client has computed it."
+    checksum: str | None = Field(
+        None,
+        description="CRC-64/NVME of the part, eight bytes, as the client has computed it.",
+        pattern=r"^[A-Za-z0-9+/]{11}=$",
+        json_schema_extra=_BASE64,
     )
 
 

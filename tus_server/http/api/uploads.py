@@ -19,6 +19,11 @@ from tus_server.wire.upload_view import UploadView
 router = APIRouter(route_class=StrictRoute, tags=["uploads"])
 
 _LOCATION = {"Location": {"description": "The upload in this API.", "schema": {"type": "string"}}}
+_LINKED = ("getUpload", "signParts", "listParts", "completeUpload", "acceptUpload", "deleteUpload")
+_LINKS = {
+    operation: {"operationId": operation, "parameters": {"upload_id": "$response.body#/id"}}
+    for operation in _LINKED
+}
 
 
 @router.post(
@@ -28,7 +33,13 @@ _LOCATION = {"Location": {"description": "The upload in this API.", "schema": {"
     status_code=201,
     response_model=UploadView,
     responses=describe(409, 413, 415, 422, 507, ANY_STATUS)
-    | {201: {"description": "It has begun, now or by an earlier request.", "headers": _LOCATION}},
+    | {
+        201: {
+            "description": "It has begun, now or by an earlier request.",
+            "headers": _LOCATION,
+            "links": _LINKS,
+        }
+    },
 )
 async def create_upload(
     request: Request, broker: BrokerOfRequest, wanted: NewUpload, key: CreationKey = None
