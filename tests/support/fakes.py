@@ -629,13 +629,15 @@ class FakeState:
     async def purge_events(self, limit: int, *, delivered_s: float) -> int:
         await asyncio.sleep(0)
         before = self._clock.now() - timedelta(seconds=delivered_s)
-        gone = 0
-        for place, event in enumerate(self.tables.events):
-            is_old = event.delivered_at is not None and event.delivered_at < before
-            if is_old and place not in self.tables.purged and gone < limit:
-                self.tables.purged.add(place)
-                gone += 1
-        return gone
+        old = [
+            (event.delivered_at, place)
+            for place, event in enumerate(self.tables.events)
+            if event.delivered_at is not None and event.delivered_at < before
+            if place not in self.tables.purged
+        ]
+        gone = [place for _, place in sorted(old)[:limit]]
+        self.tables.purged.update(gone)
+        return len(gone)
 
     async def find_event(self, event_id: int) -> Event | None:
         await asyncio.sleep(0)
