@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ServerFactory
+from tests.conftest import ServerFactory, check_log
 from tests.support.api import Api, state_of
-from tests.support.nodes import FULL, Cluster
-from tests.support.nodes import cluster as cluster
+from tests.support.nodes import FULL, run_cluster
+from tests.support.nodes import store as store
+from tests.support.s3 import S3Service
 from tests.support.server import REPOSITORY, ServerProcess
 
 TOKEN = "s3cret-of-the-fuzzer"
 # Of each operation. What lands is judged by the same cases every time; the full run takes more.
-EXAMPLES = "200" if FULL else "8"
+EXAMPLES = "60" if FULL else "8"
 SETTINGS = {"TUS_API_TOKEN": TOKEN, "TUS_LEASE_WAIT_S": "2"}
 
 
@@ -100,5 +101,8 @@ def test_over_sqlite_and_local_disk(fresh_server: ServerFactory, tmp_path: Path)
 
 @pytest.mark.full
 @pytest.mark.timeout(1800)
-def test_over_postgres_and_s3(cluster: Cluster, tmp_path: Path) -> None:
-    fuzz_all(cluster.node("a", **SETTINGS), tmp_path)
+def test_over_postgres_and_s3(tmp_path: Path, postgres_url: str, store: S3Service) -> None:
+    with run_cluster(tmp_path, postgres_url, store) as cluster:
+        node = cluster.node("a", **SETTINGS)
+        fuzz_all(node, tmp_path)
+        check_log(node.log)
