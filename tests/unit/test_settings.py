@@ -269,6 +269,11 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ("s3_tags", "a=<b>"),
         ("s3_tags", ",".join(f"k{n}=v" for n in range(11))),
         ("s3_presign_expires_s", "604801"),
+        ("direct_part_size", "1023"),
+        ("direct_part_size", "6 GiB"),
+        ("sign_expires_s", "0"),
+        ("sign_expires_s", "604801"),
+        ("sniff", "some"),
         ("store_url", "file://host/x"),
         ("store_url", "file:"),
         ("store_url", "/x"),
@@ -511,6 +516,11 @@ def test_words_of_s3_are_taken_in_any_case() -> None:
         (
             {"part_size_bytes": "4 MiB", "store_url": S3},
             "TUS_PART_SIZE_BYTES is '4194304', by --part-size-bytes: ",
+            "a part in S3 has at least 5 MiB; give 5 MiB to 5 GiB.",
+        ),
+        (
+            {"direct_part_size": "4 MiB", "store_url": S3},
+            "TUS_DIRECT_PART_SIZE is '4194304', by --direct-part-size: ",
             "a part in S3 has at least 5 MiB; give 5 MiB to 5 GiB.",
         ),
         (

@@ -52,7 +52,7 @@ class _Pouring:
             is_slow = count < want or self._clock.monotonic_s() - began_s > QUICK_S
             if received == size or is_slow:
                 await self._file.write(memoryview(self._block)[:fill])
-                if is_slow:
+                if count < want:
                     self._shrink()
                 fill = 0
             else:
