@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -123,6 +124,30 @@ class Sink:
         writer.write(reply.body)
         await writer.drain()
         return True
+
+
+class SinkThread:
+    """A sink beside the test, on a loop of its own: for servers that are other processes."""
+
+    def __init__(self, *script: Reply, otherwise: Reply = OK) -> None:
+        self.sink = Sink(*script, otherwise=otherwise)
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self) -> Sink:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self.sink
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join()
+
+    async def _run(self) -> None:
+        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        async with self.sink:
+            self._ready.set()
+            await self._done.wait()
 
 
 async def _read(reader: asyncio.StreamReader, connection: int) -> Received | None:
