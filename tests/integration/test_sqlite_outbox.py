@@ -51,6 +51,21 @@ async def test_the_id_of_an_event_is_given_once(state: SqliteState, clock: FakeC
     assert len(seen) == 3
 
 
+async def test_what_a_process_that_died_was_delivering_is_due_at_the_next_start(
+    path: Path, clock: FakeClock
+) -> None:
+    async with SqliteState(path, clock) as died:
+        upload = await walk(died, clock, await create(died, clock), S.CANCELED)
+        (claimed,) = await died.claim_events(10, 3600)
+        assert await died.claim_events(10, 3600) == []
+
+    async with SqliteState(path, clock) as state:
+        (again,) = await state.claim_events(10, 3600)
+
+    assert (again.id, again.upload_id) == (claimed.id, upload.id)
+    assert again.attempts == 2
+
+
 async def test_a_place_that_is_used_again_holds_no_events_up(
     state: SqliteState, path: Path, clock: FakeClock
 ) -> None:

@@ -238,6 +238,11 @@ SELECT id FROM uploads WHERE held = 1
 -- name: begin_run
 UPDATE run SET number = number + 1 WHERE id = 1 RETURNING number
 
+-- name: forget_claims
+-- Whoever has claimed events in an earlier run has ended: they are due now, not when that is over.
+UPDATE outbox SET claimed_until = 0
+WHERE delivered_at IS NULL AND given_up_at IS NULL AND claimed_until <> 0
+
 -- name: history
 SELECT state, state_on, note FROM status_history
 WHERE upload_seq = (SELECT seq FROM uploads WHERE id = ?) ORDER BY id DESC

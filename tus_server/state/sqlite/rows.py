@@ -121,6 +121,7 @@ def _render_steps(steps: tuple[UploadState, ...]) -> str:
 def begin_run(db: Connection) -> tuple[int, set[UploadId]]:
     """Give the number of this run, and the uploads that an earlier one held and never released."""
     (number,) = db.execute(SQL["begin_run"]).fetchone()
+    db.execute(SQL["forget_claims"])
     return number, {UploadId(row[0]) for row in db.execute(SQL["held_uploads"])}
 
 
