@@ -39,9 +39,11 @@ from tus_server.core.states import UploadState
 from tus_server.core.upload import Part, Protocol, Upload
 from tus_server.engine.buffers import LARGE, SMALL
 from tus_server.engine.direct.receive import PartRequest, receive_part
+from tus_server.engine.direct.sign import sign
 from tus_server.engine.direct.waiting import auto_complete
 from tus_server.engine.reap import Limits, reap
 from tus_server.engine.sweep import OwnPartials, sweep
+from tus_server.ports import ANONYMOUS
 
 S = UploadState
 FIRST, OTHER = WHOLE[:PART_SIZE], bytes(range(100, 110))
@@ -501,6 +503,26 @@ async def test_a_sender_that_does_not_let_go_in_time_keeps_the_part(open_direct:
 
 
 # --- beside the parts
+
+
+async def test_of_parts_that_are_named_no_row_is_read_to_sign_them(world: DirectWorld) -> None:
+    # There may be ten thousand, and clients may ask for each by itself.
+    upload = await world.begin()
+    await world.put(upload, 2)
+    world.state.fail("find_parts", StateUnavailable())
+
+    signed = await sign(world.engine, upload.id, ANONYMOUS, [3, 2, 3])
+
+    assert [number for number, _ in signed] == [3, 2]
+    assert [request.url.split("?")[0] for _, request in signed] == [
+        f"/direct/{upload.id}/3",
+        f"/direct/{upload.id}/2",
+    ]
+    with pytest.raises(UnknownPart, match="has parts 1 to 4, not 5"):
+        await sign(world.engine, upload.id, ANONYMOUS, [1, 5])
+    world.state.heal()
+    missing = await sign(world.engine, upload.id, ANONYMOUS, None)
+    assert [number for number, _ in missing] == [1, 3, 4]
 
 
 async def test_an_upload_is_not_completed_while_parts_are_on_their_way(world: DirectWorld) -> None:

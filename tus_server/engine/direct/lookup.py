@@ -1,9 +1,16 @@
 """Finding a direct upload for a request of the application."""
 
-from tus_server.core.errors import IllegalStep, NoDirectUpload, UploadGone, UploadNotFound
+from tus_server.core.direct import part_count, part_range
+from tus_server.core.errors import (
+    IllegalStep,
+    NoDirectUpload,
+    UnknownPart,
+    UploadGone,
+    UploadNotFound,
+)
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UNFINISHED
-from tus_server.core.upload import Upload
+from tus_server.core.upload import Part, Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.lookup import is_expired
 from tus_server.ports import Operation, Principal
@@ -34,3 +41,17 @@ def check_takes_parts(engine: Engine, upload: Upload) -> None:
         raise UploadGone
     if upload.state not in UNFINISHED:
         raise IllegalStep(f"The upload is {upload.state} and takes no parts.", state=upload.state)
+
+
+def get_planned(upload: Upload, number: int) -> Part:
+    """Give a part of a direct upload as it was planned, with no word of whether it has arrived.
+
+    Without a look at the rows: there may be ten thousand. Raises: UnknownPart.
+    """
+    assert upload.length is not None
+    assert upload.part_size is not None
+    count = part_count(upload.length, upload.part_size)
+    if not 1 <= number <= count:
+        raise UnknownPart(f"The upload has parts 1 to {count}, not {number}.")
+    start, size = part_range(number, length=upload.length, part_size=upload.part_size)
+    return Part(number, start, size, None, None)

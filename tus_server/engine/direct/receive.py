@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
 
-from tus_server.core.direct import part_count, part_range
 from tus_server.core.errors import (
     BodyInterrupted,
     BytesMissing,
@@ -24,7 +23,7 @@ from tus_server.core.ids import UploadId
 from tus_server.core.states import UNFINISHED, UploadState
 from tus_server.core.upload import Part, Upload
 from tus_server.engine.direct.complete import complete_if_all_in
-from tus_server.engine.direct.lookup import check_takes_parts
+from tus_server.engine.direct.lookup import check_takes_parts, get_planned
 from tus_server.engine.direct.pouring import pour
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import fail
@@ -51,7 +50,9 @@ async def receive_part(engine: Engine, request: PartRequest, body: Body) -> Part
     StateUnavailable: the part may be sent again; BytesMissing: the upload is in state error.
     """
     engine.check_open()
-    part = _find_planned(await _find(engine, request.upload_id), request)
+    part = get_planned(await _find(engine, request.upload_id), request.number)
+    if part.size != request.size:
+        raise UnknownPart(f"Part {request.number} of the upload has {part.size} bytes.")
     if body.size not in (None, part.size):
         raise SignatureRefused(f"The URL is for {part.size} bytes, the body has {body.size}.")
     return await engine.undisturbed(_receive(engine, request.upload_id, part, body), body.interrupt)
@@ -126,16 +127,3 @@ async def _find(engine: Engine, upload_id: UploadId) -> Upload:
         raise UploadNotFound
     check_takes_parts(engine, upload)
     return upload
-
-
-def _find_planned(upload: Upload, request: PartRequest) -> Part:
-    """Give the part as it was planned, not stored. Raises UnknownPart."""
-    assert upload.length is not None
-    assert upload.part_size is not None
-    count = part_count(upload.length, upload.part_size)
-    if not 1 <= request.number <= count:
-        raise UnknownPart(f"The upload has parts 1 to {count}, not {request.number}.")
-    start, size = part_range(request.number, length=upload.length, part_size=upload.part_size)
-    if size != request.size:
-        raise UnknownPart(f"Part {request.number} of the upload has {size} bytes.")
-    return Part(request.number, start, size, None, None)

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from tus_server.core.errors import UnknownPart
 from tus_server.core.ids import UploadId
 from tus_server.core.upload import Part, Upload
-from tus_server.engine.direct.lookup import check_takes_parts, find_any
+from tus_server.engine.direct.lookup import check_takes_parts, find_any, get_planned
 from tus_server.engine.engine import Engine
 from tus_server.engine.leases import stay
 from tus_server.ports import Operation, Principal, SignedRequest
@@ -32,7 +31,10 @@ async def sign(
     """
     upload = await find_any(engine, upload_id, principal, Operation.SIGN)
     check_takes_parts(engine, upload)
-    parts = _choose(await engine.state.find_parts(upload_id), numbers)
+    if numbers is None:
+        parts = await _find_missing(engine, upload)
+    else:
+        parts = [get_planned(upload, number) for number in dict.fromkeys(numbers)]
     assert engine.direct is not None
     upload = await begin(engine, upload)
     await _extend(engine, upload)
@@ -72,11 +74,6 @@ async def _begin(engine: Engine, upload_id: UploadId) -> Upload:
         await engine.leases.release(lease, clean=not begun)
 
 
-def _choose(parts: Sequence[Part], numbers: Sequence[int] | None) -> list[Part]:
-    if numbers is None:
-        return [part for part in parts if part.etag is None][:MOST_AT_ONCE]
-    by_number = {part.number: part for part in parts}
-    for number in numbers:
-        if number not in by_number:
-            raise UnknownPart(f"The upload has parts 1 to {len(parts)}, not {number}.")
-    return [by_number[number] for number in dict.fromkeys(numbers)]
+async def _find_missing(engine: Engine, upload: Upload) -> list[Part]:
+    parts = await engine.state.find_parts(upload.id)
+    return [part for part in parts if part.etag is None][:MOST_AT_ONCE]
