@@ -21,6 +21,10 @@ _BACKGROUND = {
     "find_expired",
     "purge",
     "forget_nodes",
+    "find_auto_complete",
+    "purge_events",
+    "claim_events",
+    "settle_events",
 }
 
 
