@@ -83,6 +83,20 @@ class Bucket:
 
         return self._run(head)
 
+    def send_part(self, key: str, multipart_id: str, number: int, content: bytes) -> None:
+        """Send a part of whatever size, as who has the keys can."""
+
+        async def send(client: Any) -> None:
+            await client.upload_part(
+                Bucket=self.name,
+                Key=key,
+                UploadId=multipart_id,
+                PartNumber=number,
+                Body=content,
+            )
+
+        self._run(send)
+
     def delete(self, key: str) -> None:
         """Lose an object."""
 

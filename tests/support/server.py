@@ -16,13 +16,17 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 class ServerProcess:
-    """`tus-server serve` on a free port over `data_dir`; env adds TUS_* settings."""
+    """`tus-server serve` on a free port over `data_dir`; env adds TUS_* settings.
+
+    command: what the next start runs, for a test that has it go through a module of its own.
+    """
 
     def __init__(self, data_dir: Path, **env: str) -> None:
         self.data_dir = data_dir
         self.env = env
         self.port = 0  # 0 until the first start; the same port ever after
         self.process: subprocess.Popen[bytes] | None = None
+        self.command = [sys.executable, "-m", "tus_server", "serve"]
         data_dir.mkdir(parents=True, exist_ok=True)
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
 
@@ -53,7 +57,7 @@ class ServerProcess:
         } | self.env
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tus_server", "serve"],
+                self.command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
