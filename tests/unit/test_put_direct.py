@@ -1,5 +1,6 @@
 """The pieces of `put --direct` that need no server."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -178,8 +179,9 @@ class Signing:
 
     def sign(self, id: str, numbers: Sequence[int]) -> dict[int, Ticket]:
         self.asked.append(list(numbers))
+        ends_s = time.monotonic() + self._lasts_s
         return {
-            number: Ticket("PUT", f"http://store/{number}/{len(self.asked)}", {}, self._lasts_s)
+            number: Ticket("PUT", f"http://store/{number}/{len(self.asked)}", {}, ends_s)
             for number in numbers
             if number not in self._refused
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 from urllib.parse import urljoin
 
-from tus_server.cli.direct_api import DirectApi, DirectUpload, SentPart
+from tus_server.cli.direct_api import DirectApi, DirectUpload, SentPart, StoredPart
 from tus_server.cli.direct_parts import PlannedPart, Sender, Tally
 from tus_server.cli.direct_stored import StoredUpload
 from tus_server.cli.direct_tickets import Tickets
@@ -79,6 +79,7 @@ class DirectTransfer:
         self._parallel = parallel
         self._watcher = watcher
         self._has_started = False
+        self._sent: dict[int, SentPart] = {}
         self._answers = 0  # while it is being verified
         self._stopped = threading.Event()
         self._patience = Patience(retries, watcher, sleep=self._stopped.wait)
@@ -155,7 +156,7 @@ class DirectTransfer:
 
     def _send_missing(self, file: IO[bytes], upload: DirectUpload) -> list[SentPart]:
         """Send the parts that have not arrived; give all of them."""
-        stored = self._api.find_parts(upload.id)
+        stored = self._find_stored(upload)
         cut = upload.multipart
         parts = [
             PlannedPart(
@@ -176,8 +177,19 @@ class DirectTransfer:
             Tally(self._watcher, self._patience, arrived),
             self._patience,
             self._stopped,
+            self._sent,
         )
         return sender.send(parts, parallel=self._parallel)
+
+    def _find_stored(self, upload: DirectUpload) -> dict[int, StoredPart]:
+        """Give what has arrived, by number, but for parts that somebody else has replaced."""
+        stored = self._api.find_parts(upload.id)
+        for number, sent in list(self._sent.items()):
+            found = stored.get(number)
+            if found is None or found.etag != sent.etag:
+                stored.pop(number, None)
+                del self._sent[number]
+        return stored
 
     def _tell_start(self, arrived: int) -> None:
         if self._has_started:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urljoin
 
 import requests
-from pydantic import Base64Bytes, BaseModel, ValidationError
+from pydantic import AfterValidator, Base64Bytes, BaseModel, ValidationError
 
 from tus_server.cli.asking import ask, shown_url
 from tus_server.cli.replies import (
@@ -28,6 +28,11 @@ from tus_server.wire.upload_view import Failure, Multipart, Object, SignedPart, 
 _MAX_REPLY_SIZE: Final = 16 * 1024 * 1024
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+def plain_etag(text: str) -> str:
+    """Give an ETag without its quotes, which not everybody shows."""
+    return text.strip('"')
 
 
 class DirectUpload(BaseModel):
@@ -52,7 +57,7 @@ class StoredPart(BaseModel):
     """
 
     part_number: int
-    etag: str | None = None
+    etag: Annotated[str, AfterValidator(plain_etag)] | None = None
     checksum: Base64Bytes | None = None
 
     @property
@@ -70,7 +75,10 @@ class _Signed(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SentPart:
-    """A part that the store has confirmed, with the CRC-64/NVME of what was sent."""
+    """A part that the store has confirmed, with the CRC-64/NVME of what was sent.
+
+    etag: as plain_etag() gives it.
+    """
 
     number: int
     etag: str
@@ -79,12 +87,12 @@ class SentPart:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The request that sends one part. lasts_s: how long from its signing on."""
+    """The request that sends one part. ends_s: when it is refused, by time.monotonic()."""
 
     method: str
     url: str
     headers: Mapping[str, str]
-    lasts_s: float
+    ends_s: float
 
 
 class DirectApi:
@@ -118,6 +126,7 @@ class DirectApi:
     def sign(self, id: str, numbers: Sequence[int]) -> dict[int, Ticket]:
         """Sign the requests that send these parts. Raises: UploadGone."""
         url = f"{self.endpoint}/{id}/parts/sign"
+        asked_s = time.monotonic()
         reply = self._request("POST", url, {"part_numbers": numbers})
         signed = _parse(_Signed, "POST", url, reply)
         signed_at = _find_date(reply)
@@ -126,7 +135,7 @@ class DirectApi:
                 part.method,
                 urljoin(url, part.url),
                 part.headers,
-                part.expires_at.timestamp() - signed_at,
+                asked_s + part.expires_at.timestamp() - signed_at,
             )
             for part in signed.parts
         }

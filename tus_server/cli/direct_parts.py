@@ -1,6 +1,7 @@
 """The parts of one direct upload on their way to the store, several at a time."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import IO, Final
 import requests
 
 from tus_server.cli.asking import ask, shown_url
-from tus_server.cli.direct_api import SentPart, StoredPart, Ticket, open_session
+from tus_server.cli.direct_api import SentPart, StoredPart, Ticket, open_session, plain_etag
 from tus_server.cli.direct_tickets import Tickets
 from tus_server.cli.file_section import SummedSection
 from tus_server.cli.patience import Patience, Watcher
@@ -96,14 +97,18 @@ class Sender:
         tally: Tally,
         patience: Patience,
         stopped: threading.Event,
+        sent: dict[int, SentPart],
     ) -> None:
-        """stopped: set while threads are to end, and then the patience sleeps no longer."""
+        """stopped: set while threads are to end, and then the patience sleeps no longer.
+
+        sent: by number, what this run has sent before and is still so; what is sent joins it.
+        """
         self._file = file
         self._tickets = tickets
         self._tally = tally
         self._patience = patience
         self._stopped = stopped
-        self._sent: SimpleQueue[SentPart] = SimpleQueue()
+        self._sent = sent
 
     def send(self, parts: Sequence[PlannedPart], *, parallel: int) -> list[SentPart]:
         """Send what has not arrived, sum up what has; give all of them when they are there.
@@ -138,7 +143,7 @@ class Sender:
         for failure in failures:
             if not isinstance(failure, Stopped):
                 raise failure
-        return [self._sent.get() for _ in parts]
+        return [self._sent[part.number] for part in parts]
 
     def _work(
         self, waiting: SimpleQueue[PlannedPart], ended: SimpleQueue[BaseException | None]
@@ -155,12 +160,14 @@ class Sender:
             ended.put(None)
 
     def _bring(self, session: requests.Session, part: PlannedPart) -> None:
+        if part.number in self._sent:
+            return
         if part.stored is not None:
             assert part.stored.etag is not None
             section = SummedSection(self._file, part.start, part.size, self._check_stopped)
             deque(section, maxlen=0)
             if part.stored.crc64 in (None, section.crc64):
-                self._sent.put(SentPart(part.number, part.stored.etag, section.crc64))
+                self._sent[part.number] = SentPart(part.number, part.stored.etag, section.crc64)
                 return
             self._tally.lost(part)
         while True:
@@ -175,7 +182,7 @@ class Sender:
                 self._check_stopped()
             else:
                 self._tally.arrived(part)
-                self._sent.put(sent)
+                self._sent[part.number] = sent
                 return
 
     def _put(self, session: requests.Session, part: PlannedPart) -> SentPart:
@@ -193,7 +200,7 @@ class Sender:
                 etag = reply.headers.get("etag")
                 if not etag:
                     raise TransferFailed(f"{_where(part, ticket)} answered without an ETag")
-                return SentPart(part.number, etag, body.crc64)
+                return SentPart(part.number, plain_etag(etag), body.crc64)
             if not (may_sign_again and _has_expired(reply)):
                 break
             ticket = self._tickets.take(part.number)
@@ -211,6 +218,11 @@ def _has_expired(reply: Reply) -> bool:
 
 def _refusal(part: PlannedPart, ticket: Ticket, reply: Reply) -> TransferFailed:
     where = _where(part, ticket)
+    if _has_expired(reply):
+        # What was just signed is refused for another reason, but on a line so slow, or by a
+        # server that signs for so short.
+        had_ended = time.monotonic() >= ticket.ends_s
+        return plain_refusal(ticket.method, where, reply, may_pass=had_ended)
     if reply.status in _LOOK_AGAIN:
         return PartRefused(str(plain_refusal(ticket.method, where, reply)), may_pass=True)
     too_slow = find_store_error(reply)[0] in _S3_TOO_SLOW

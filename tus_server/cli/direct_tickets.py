@@ -24,17 +24,17 @@ class Tickets:
         self._place = {number: place for place, number in enumerate(order)}
         self._batch = min(batch, _MOST_AT_ONCE)
         self._lock = threading.Lock()
-        self._signed: dict[int, tuple[Ticket, float]] = {}
+        self._signed: dict[int, Ticket] = {}
         self._taken: set[int] = set()
 
     def take(self, number: int) -> Ticket:
         """Give a request for a part, a new one each time. Raises: TransferFailed, UploadGone."""
         with self._lock:
             self._taken.add(number)
-            ticket, until_s = self._signed.pop(number, (None, 0.0))
-            if ticket is None or time.monotonic() >= until_s:
+            ticket = self._signed.pop(number, None)
+            if ticket is None or time.monotonic() >= ticket.ends_s - _TO_SPARE_S:
                 self._sign(number)
-                ticket, _ = self._signed.pop(number)
+                ticket = self._signed.pop(number)
             return ticket
 
     def _sign(self, number: int) -> None:
@@ -42,9 +42,7 @@ class Tickets:
         place = self._place.get(number, len(self._order))
         ahead = self._order[place + 1 : place + self._batch]
         known = self._taken | self._signed.keys()
-        asked_s = time.monotonic()
-        signed = self._api.sign(self._id, [number, *(one for one in ahead if one not in known)])
-        for each, made in signed.items():
-            self._signed[each] = made, asked_s + made.lasts_s - _TO_SPARE_S
-        if number not in signed:
+        wanted = [number, *(one for one in ahead if one not in known)]
+        self._signed |= self._api.sign(self._id, wanted)
+        if number not in self._signed:
             raise TransferFailed(f"{self._api.endpoint} did not sign part {number}")
