@@ -539,6 +539,35 @@ def test_what_the_server_finds_wrong_is_said_in_its_words(
     assert (shown["error_code"], shown["outcome"]) == ("virus_found", "failure")
 
 
+def test_a_verification_that_takes_long_is_waited_for(
+    commands: Commands, tmp_path: Path, big: Path
+) -> None:
+    (tmp_path / "checks.py").write_text(
+        "import asyncio\n"
+        "from pathlib import Path\n"
+        "from tus_server.ports import Verdict\n"
+        "async def wait(upload, open_stream):\n"
+        f"    while not Path({str(tmp_path / 'go-on')!r}).exists():\n"
+        "        await asyncio.sleep(0.01)\n"
+        "    return Verdict()\n"
+    )
+    checking = environment(
+        PYTHONPATH=str(tmp_path), TUS_JOB_PREFIXES="checks", TUS_VERIFIER="checks.wait"
+    )
+    with ServerProcess(tmp_path / "data", **checking) as server, HttpProxy(server.port) as proxy:
+        proxy.lose_answer("POST", target="/complete")  # or it would take as long as that waits
+        put = commands.start("put", "--direct", "--json", big, proxy.url)
+        wait_until(lambda: proxy.count("GET", f"{API}/[^/]+$") >= 3, "it is asked how it goes")
+        (waiting,) = commands.uploads("ls", server=server)
+        (tmp_path / "go-on").touch()
+
+        out, err = commands.finish(put)
+
+    assert waiting["state"] == "completed"
+    assert json.loads(out)["state"] == "verified"
+    assert err.count("the server is verifying it") == 1
+
+
 # --- file_id
 
 
