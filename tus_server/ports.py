@@ -5,7 +5,15 @@ Contracts are written here, once; an adapter documents only what is special abou
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -393,6 +401,15 @@ class StateStore(StateReader, Port):
         event.due_at, is left alone. Idempotent.
         """
 
+    async def settle_unwanted(
+        self, limit: int, unwanted: Collection[tuple[UploadState, Outcome | None]]
+    ) -> int:
+        """Let up to `limit` events be delivered that nobody wants, by their kind and outcome; tell
+        how many.
+
+        Of those that are due and not claimed, without a job of their own. Idempotent.
+        """
+
     async def retry_event(self, event_id: int) -> bool:
         """Let a dead letter be tried again from now on, as if it were new; False: it is none."""
 
@@ -756,7 +773,7 @@ class JobTarget(Port):
     def name(self) -> str: ...
 
     def wants(self, event: Event) -> bool:
-        """Tell whether the event is for this target."""
+        """Tell whether the event is for this target: by its kind, outcome and job alone."""
 
     async def deliver(
         self, event: Event, upload: Upload | None, history: "list[StatusChange]"

@@ -160,6 +160,59 @@ async def test_what_waits_for_another_attempt_holds_up_what_follows_of_its_uploa
     assert (event.upload_id, event.kind) == (upload.id, S.DELETED)
 
 
+# --- what nobody wants
+
+
+async def test_events_that_nobody_wants_are_delivered_without_an_attempt(
+    state: StateStore, clock: FakeClock
+) -> None:
+    upload = await walk(state, clock, await create(state, clock), *DELETED)
+    both = [(S.VERIFIED, Outcome.SUCCESS), (S.DELETED, None)]
+
+    assert await state.settle_unwanted(10, both) == 2
+
+    events = await state.list_events(Letters.DELIVERED, 10)
+    assert of(events) == [upload.id] * 2
+    assert {(event.attempts, event.done, event.error) for event in events} == {
+        (0, frozenset(), None)
+    }
+    assert await state.claim_events(10, 60) == []
+    assert await state.settle_unwanted(10, both) == 0
+
+
+async def test_events_of_other_kinds_or_outcomes_or_with_a_job_stay(
+    state: StateStore, clock: FakeClock
+) -> None:
+    await walk(state, clock, await create(state, clock), *DELETED)
+    await ended(state, clock, 1)
+    canceled = (S.CANCELED, Outcome.FAILURE)  # with a job
+    others = [(S.VERIFIED, None), (S.VERIFIED, Outcome.FAILURE), (S.DELETED, Outcome.FAILURE)]
+
+    assert await state.settle_unwanted(10, [canceled, *others]) == 0
+    assert await state.settle_unwanted(10, []) == 0
+    assert await state.settle_unwanted(10, [(S.DELETED, None)]) == 1
+
+    assert {event.kind for event in await state.pending_events(10)} == {S.VERIFIED, S.CANCELED}
+
+
+async def test_what_is_claimed_or_not_due_or_beyond_the_limit_is_not_settled(
+    state_backend: StateBackend, state: StateStore, clock: FakeClock
+) -> None:
+    for _ in range(4):
+        await walk(state, clock, await create(state, clock), S.CANCELED)
+    canceled = [(S.CANCELED, Outcome.FAILURE)]
+    claimed, put_off = await state.claim_events(2, 60)
+    await state.settle_events([again(put_off, 30)])
+
+    assert await state.settle_unwanted(1, canceled) == 1
+    assert await state.settle_unwanted(10, canceled) == 1
+    assert {event.id for event in await state.pending_events(10)} == {claimed.id, put_off.id}
+    await state_backend.let_outbox_wait(40)
+    assert await state.settle_unwanted(10, canceled) == 1
+    await state.settle_events([again(claimed, 0.0)])
+    assert await state.settle_unwanted(10, canceled) == 1
+
+
 async def test_a_dead_letter_holds_nothing_up(state: StateStore, clock: FakeClock) -> None:
     await walk(state, clock, await create(state, clock), *DELETED)
     first = await one(state)

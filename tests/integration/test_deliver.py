@@ -72,18 +72,42 @@ async def test_what_nobody_wants_is_settled_at_once(outbox: Outbox) -> None:
     await outbox.end_upload()
     uninterested = FakeTarget(wants=lambda event: False)
 
-    assert await outbox.deliver(uninterested) == 2
+    assert await outbox.deliver(uninterested) == 0
 
     assert uninterested.tried == []
+    assert {event.attempts for event in await outbox.letters(DELIVERED)} == {0}
     assert await outbox.count() == {"delivered": 2}
 
 
 async def test_without_any_target_events_are_settled_too(outbox: Outbox) -> None:
     await outbox.finish_uploads(3)
 
-    assert await outbox.deliver() == 3
+    assert await outbox.deliver() == 0
 
     assert await outbox.count() == {"delivered": 3}
+
+
+async def test_of_the_events_of_an_upload_those_that_are_wanted_come(outbox: Outbox) -> None:
+    upload = await outbox.end_upload()
+    target = FakeTarget(wants=lambda event: event.kind is S.DELETED)
+
+    assert await outbox.deliver(target) == 1
+
+    assert target.told == [(upload.id, S.DELETED)]
+    assert await outbox.count() == {"delivered": 2}
+
+
+async def test_what_nobody_wants_any_more_is_settled_though_it_was_tried(outbox: Outbox) -> None:
+    await outbox.finish_uploads(1)
+    target = FakeTarget()
+    target.fail(1)
+    await outbox.deliver(target)
+    await outbox.wait(3)
+
+    await outbox.deliver()
+
+    (event,) = await outbox.letters(DELIVERED)
+    assert (event.attempts, event.error) == (1, None)
 
 
 async def test_more_than_there_is_room_for_is_delivered_bit_by_bit(outbox: Outbox) -> None:

@@ -7,7 +7,14 @@ the real ones. They also assert what the contracts ask of the caller.
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -615,6 +622,21 @@ class FakeState:
                 event = replace(event, due_at=now + timedelta(seconds=one.retry_in_s))
             self.tables.events[place] = event
         await asyncio.sleep(0)
+
+    async def settle_unwanted(
+        self, limit: int, unwanted: Collection[tuple[UploadState, Outcome | None]]
+    ) -> int:
+        await asyncio.sleep(0)
+        now, settled = self._clock.now(), 0
+        for place, event in enumerate(self.tables.events):
+            is_unwanted = event.job is None and (event.kind, event.outcome) in unwanted
+            if not (is_unwanted and self._is_pending(event)) or settled == limit:
+                continue
+            assert event.due_at is not None
+            if event.due_at <= now and self.tables.claimed[place] <= now:
+                self.tables.events[place] = replace(event, delivered_at=now, error=None)
+                settled += 1
+        return settled
 
     async def retry_event(self, event_id: int) -> bool:
         await asyncio.sleep(0)

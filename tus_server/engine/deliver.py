@@ -9,11 +9,15 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 import structlog
 
 from tus_server.core.backoff import pause_s
 from tus_server.core.errors import DeliveryFailed, TusServerError
+from tus_server.core.ids import UploadId
+from tus_server.core.jobs import Outcome
+from tus_server.core.states import UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.engine import Engine
 from tus_server.ports import Attempt, Event, JobTarget, StatusChange
@@ -23,8 +27,9 @@ log = structlog.get_logger(__name__)
 POLL_S = 0.5
 CONCURRENCY = 128  # events of a process that are claimed and not settled
 LEAST_ROOM = 32  # to claim again before POLL_S has passed: a claim costs the same for one or many
+SETTLED_PAGE = 1000  # events that nobody wants
 GATHER_S = 0.01  # what ends in that time is settled together
-CLAIM_MARGIN_S = 60.0  # beyond an attempt: to look at the rows, and to settle
+CLAIM_MARGIN_S = 30.0  # beyond an attempt: to look at the rows, and to settle
 RETRY_S = 1.0  # where the state store does not take an outcome
 CLOSE_WAIT_S = 5.0  # for attempts under way when the server stops
 MAX_ERROR_CHARS = 500
@@ -43,6 +48,7 @@ class Delivery:
     ) -> None:
         self._engine = engine
         self._targets = targets
+        self._unwanted = _find_unwanted(targets)
         self._timeout_s = timeout_s
         self._chance = chance
         self._taken = 0
@@ -102,6 +108,10 @@ class Delivery:
 
     async def _begin(self) -> int:
         """Begin attempts at what is due; tell how many."""
+        # Where nothing is configured that is all of them: a twentieth of the price of an attempt.
+        settled = SETTLED_PAGE
+        while self._unwanted and settled == SETTLED_PAGE:
+            settled = await self._engine.state.settle_unwanted(SETTLED_PAGE, self._unwanted)
         lasts_s = self._timeout_s + CLAIM_MARGIN_S
         events = await self._engine.state.claim_events(self._room, lasts_s)
         self._taken += len(events)
@@ -229,6 +239,20 @@ class Delivery:
                 self._settled.notify_all()
             _tell_failures(attempts)
         self._settling = None
+
+
+def _find_unwanted(
+    targets: Sequence[JobTarget],
+) -> tuple[tuple[UploadState, Outcome | None], ...]:
+    """Give the kinds and outcomes of which nobody wants an event without a job of its own."""
+    any_id, at = UploadId(""), datetime.fromtimestamp(0, UTC)
+    found = []
+    for kind in UploadState:
+        for outcome in (None, *Outcome):
+            event = Event(any_id, kind, at, outcome=outcome)
+            if not any(target.wants(event) for target in targets):
+                found.append((kind, outcome))
+    return tuple(found)
 
 
 @asynccontextmanager

@@ -1,7 +1,9 @@
 """The outbox: claiming events, and writing down how their delivery went."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from tus_server.core.jobs import Outcome
+from tus_server.core.states import UploadState
 from tus_server.ports import Attempt, Event
 from tus_server.state.postgres import rows
 from tus_server.state.postgres.reads import Reads
@@ -20,6 +22,14 @@ class Outbox(Reads):
         await self._pool.fetch(
             SQL["settle_events"], rows.render_attempts(attempts), repeatable=True
         )
+
+    async def settle_unwanted(
+        self, limit: int, unwanted: Collection[tuple[UploadState, Outcome | None]]
+    ) -> int:
+        pairs = ",".join(f"{kind}:{outcome or ''}" for kind, outcome in unwanted)
+        found = await self._pool.fetch(SQL["settle_unwanted"], limit, pairs, repeatable=True)
+        number: int = found[0][0]
+        return number
 
     async def retry_event(self, event_id: int) -> bool:
         return bool(await self._pool.fetch(SQL["retry_event"], event_id, repeatable=False))

@@ -612,6 +612,22 @@ FROM told
 WHERE outbox.id = told.id AND outbox.attempts = told.attempts AND due_at = was_due
   AND delivered_at IS NULL AND given_up_at IS NULL
 
+-- name: settle_unwanted
+-- $1 limit, $2 `kind:outcome` with commas between.
+WITH unwanted AS (
+    SELECT id FROM outbox
+    WHERE delivered_at IS NULL AND given_up_at IS NULL
+      AND due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now()) AND job IS NULL
+      AND kind || ':' || coalesce(outcome, '') = ANY (string_to_array($2, ','))
+    ORDER BY due_at, id LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), settled AS (
+    UPDATE outbox SET delivered_at = clock_timestamp(), claimed_until = NULL, error = NULL
+    FROM unwanted WHERE outbox.id = unwanted.id
+    RETURNING outbox.id
+)
+SELECT count(*) FROM settled
+
 -- name: retry_event
 UPDATE outbox SET given_up_at = NULL, attempts = 0, due_at = now(), claimed_until = NULL
 WHERE id = $1 AND given_up_at IS NOT NULL

@@ -2,9 +2,11 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
+from tus_server.core.jobs import Outcome
+from tus_server.core.states import UploadState
 from tus_server.ports import Attempt, Event
 from tus_server.state.sqlite import lookups, rows
 from tus_server.state.sqlite.reader import Reads
@@ -46,6 +48,16 @@ class Outbox(Reads):
             for one in attempts
         ]
         await self._run(lambda db: db.executemany(rows.SQL["settle_event"], values).rowcount)
+
+    async def settle_unwanted(
+        self, limit: int, unwanted: Collection[tuple[UploadState, Outcome | None]]
+    ) -> int:
+        values = {
+            "limit": limit,
+            "now": rows.microseconds(self.now()),
+            "unwanted": json.dumps([f"{kind}:{outcome or ''}" for kind, outcome in unwanted]),
+        }
+        return await self._run(lambda db: db.execute(rows.SQL["settle_unwanted"], values).rowcount)
 
     async def retry_event(self, event_id: int) -> bool:
         values = {"id": event_id, "now": rows.microseconds(self.now())}

@@ -404,6 +404,16 @@ UPDATE outbox SET
 WHERE id = :id AND attempts = :attempts AND due_at = :was_due
   AND delivered_at IS NULL AND given_up_at IS NULL
 
+-- name: settle_unwanted
+-- unwanted: a JSON array of `kind:outcome`.
+UPDATE outbox SET delivered_at = :now, claimed_until = 0, error = NULL
+WHERE id IN (
+    SELECT id FROM outbox
+    WHERE delivered_at IS NULL AND given_up_at IS NULL
+      AND due_at <= :now AND claimed_until <= :now AND job IS NULL
+      AND kind || ':' || coalesce(outcome, '') IN (SELECT value FROM json_each(:unwanted))
+    ORDER BY due_at, id LIMIT :limit)
+
 -- name: retry_event
 UPDATE outbox SET given_up_at = NULL, attempts = 0, due_at = :now, claimed_until = 0
 WHERE id = :id AND given_up_at IS NOT NULL
