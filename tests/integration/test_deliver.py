@@ -415,6 +415,20 @@ async def test_a_state_store_that_is_away_stops_nothing_for_good(outbox: Outbox)
     assert set(target.told) == {(upload.id, S.VERIFIED)}
 
 
+async def test_a_defect_on_the_way_to_the_targets_takes_no_room_for_good(fake: Outbox) -> None:
+    (upload,) = await fake.finish_uploads(1)
+    target = FakeTarget()
+    fake.world.state.fail("histories", ZeroDivisionError("what a shame"))
+
+    await fake.deliver(target)
+    (event,) = await fake.letters(PENDING)
+    assert (target.tried, event.error) == ([], "what a shame")
+    await fake.wait(3)
+    await fake.deliver(target)
+
+    assert target.told == [(upload.id, S.VERIFIED)]
+
+
 async def test_closing_waits_for_what_is_under_way(outbox: Outbox) -> None:
     (upload,) = await outbox.finish_uploads(1)
     going_on = asyncio.Event()

@@ -133,7 +133,9 @@ class Delivery:
         try:
             rows = await self._engine.state.find_uploads(ids)
             histories = await self._engine.state.histories(ids)
-        except TusServerError as exc:
+        except Exception as exc:
+            if not isinstance(exc, TusServerError):
+                log.exception("delivery.failed")
             for event in events:
                 self._end(self._failed(event, event.done, [DeliveryFailed(str(exc))]))
             return
