@@ -12,7 +12,8 @@ from tests.support.fakes import FakeBody, Script, make_upload
 from tus_server.core.checksums import crc64
 from tus_server.core.direct import part_range
 from tus_server.core.upload import Part, Protocol, Upload
-from tus_server.engine.direct.complete import Reported, complete
+from tus_server.engine.direct.compare import Reported
+from tus_server.engine.direct.complete import complete
 from tus_server.engine.direct.receive import PartRequest, receive_part
 from tus_server.objects.local import LocalObjects
 from tus_server.ports import ANONYMOUS

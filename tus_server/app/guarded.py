@@ -15,7 +15,7 @@ def make_guarded(settings: Settings, engine: Engine) -> dict[str, ASGIApp]:
     """Give the applications by their place; none where TUS_API is off."""
     if settings.api == "off":
         return {}
-    # FastAPI takes a quarter of a second to import.
+    # FastAPI takes some tenths of a second to import.
     from tus_server.http.api import ApiOptions, api_app
     from tus_server.http.companion import PLACE, companion_app
 

@@ -4,7 +4,7 @@ from tus_server.broker.broker import Broker, FoundParts, SessionStatus
 from tus_server.broker.request import About, Kind
 from tus_server.broker.watch import Changed, Watch
 from tus_server.core.jobs import Job
-from tus_server.engine.direct.complete import Reported
+from tus_server.engine.direct.compare import Reported
 from tus_server.engine.listing import Query
 from tus_server.wire.upload_view import Moved, SignedPart, SignedPut, UploadView
 

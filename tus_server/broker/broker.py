@@ -18,12 +18,13 @@ from tus_server.core.errors import (
     UploadNotFound,
 )
 from tus_server.core.ids import UploadId, find_upload_id
-from tus_server.core.states import TERMINAL, UNFINISHED
+from tus_server.core.states import TERMINAL, UploadState
 from tus_server.core.upload import DIRECT, Part, Protocol, Upload
-from tus_server.engine.direct.complete import Reported, complete, complete_behind
+from tus_server.engine.direct.compare import Reported
+from tus_server.engine.direct.complete import complete, complete_behind
 from tus_server.engine.direct.look import Look, look
 from tus_server.engine.direct.lookup import check_takes_parts, find_any
-from tus_server.engine.direct.sign import sign
+from tus_server.engine.direct.sign import sign, sign_new
 from tus_server.engine.engine import Engine
 from tus_server.engine.judge import judge
 from tus_server.engine.listing import Query, list_uploads
@@ -36,6 +37,7 @@ from tus_server.wire.upload_view import (
     SignedPut,
     UploadView,
     find_progress,
+    view_put,
     view_signed,
     view_upload,
 )
@@ -77,6 +79,11 @@ class Broker:
         self._origin = origin
         self._principal = principal
 
+    @property
+    def origin(self) -> str:
+        """Scheme and host of this server, as its URLs have them; empty: they are paths."""
+        return self._origin
+
     # --- beginning
 
     async def initiate_session(self, *, size: int, **about: Unpack[About]) -> UploadView:
@@ -108,7 +115,8 @@ class Broker:
         command = make_command(kind, size, about)
         upload = await initiate(self._engine, command, self._principal)
         view = await self._view(upload)
-        if upload.protocol is Protocol.SINGLE and upload.state in UNFINISHED:
+        # By the request this one repeats it may have ended.
+        if upload.protocol is Protocol.SINGLE and view.progress == "in_progress":
             view.put = await self._try_to_sign(upload)
         return view
 
@@ -254,13 +262,17 @@ class Broker:
     async def _try_to_sign(self, upload: Upload) -> SignedPut | None:
         """Sign at once; where the store is away the upload is there, and is signed later."""
         try:
-            (signed,) = await self.sign_parts(upload.id, [1])
+            ((_, signed),) = await sign_new(self._engine, upload, self._principal)
         except (TryAgainError, StorageFull):
             return None
-        return SignedPut.model_validate(signed.model_dump(exclude={"part_number"}))
+        return view_put(signed, origin=self._origin)
 
     async def _view(self, upload: Upload) -> UploadView:
-        return self._view_with(upload, await self._engine.state.history(upload.id))
+        if upload.state is UploadState.INITIATED:  # nothing else has happened to it
+            history = [StatusChange(upload.state, upload.state_on)]
+        else:
+            history = await self._engine.state.history(upload.id)
+        return self._view_with(upload, history)
 
     def _view_with(self, upload: Upload, history: Sequence[StatusChange]) -> UploadView:
         now = self._engine.state.now()

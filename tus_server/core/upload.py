@@ -180,13 +180,15 @@ class Upload:
         if not steps:
             return self
         check_steps(self.state, steps)
-        after = replace(self, state=steps[-1], state_on=on)
+        state, completed_at, expires_at = steps[-1], self.completed_at, self.expires_at
         # Decided once, by the last of the steps; a partial upload has no outcome of its own.
-        if self.completed_at is None and not self.is_partial:
+        if completed_at is None and not self.is_partial:
             wanted = self.instructions.require_acceptance
-            if outcome_of(after.state, require_acceptance=wanted) is not None:
-                after = replace(after, completed_at=on)
+            if outcome_of(state, require_acceptance=wanted) is not None:
+                completed_at = on
         # tus 1.0.0, Expiration: only unfinished uploads expire (T77); partial ones wait for use.
-        if after.state is UploadState.VERIFIED and not self.is_partial:
-            after = replace(after, expires_at=None)
-        return after
+        if state is UploadState.VERIFIED and not self.is_partial:
+            expires_at = None
+        return replace(
+            self, state=state, state_on=on, completed_at=completed_at, expires_at=expires_at
+        )

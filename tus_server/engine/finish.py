@@ -5,7 +5,7 @@ is in it is looked at, the row is `verified` with its event in the same transact
 step may be repeated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from tus_server.core.errors import (
 )
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UploadState
-from tus_server.core.upload import Upload
+from tus_server.core.upload import Part, Upload
 from tus_server.engine.engine import Engine
 from tus_server.engine.hashing import Hashing
 from tus_server.engine.leases import stay
@@ -39,16 +39,25 @@ log = structlog.get_logger(__name__)
 PARTIALS_S = 3600.0
 
 
-async def finish(engine: Engine, lease: Lease, upload: Upload, *, digested: bool = False) -> Upload:
+async def finish(
+    engine: Engine,
+    lease: Lease,
+    upload: Upload,
+    *,
+    digested: bool = False,
+    parts: Sequence[Part] | None = None,
+) -> Upload:
     """Make the object of a completed upload, mark it verified and end the lease.
 
-    digested: upload.digests were computed from what was received just now. Raises: BytesMissing,
+    digested: upload.digests were computed from what was received just now. parts: the receipts as
+    its row has them; None: they are looked up. Raises: BytesMissing,
     DigestMismatch, PartsDiffer and ContentRefused (the upload is then in state error),
     StoreUnavailable, StorageFull, CheckPostponed and StateUnavailable (it stays completed, and the
     recovery loop tries again).
     """
     needed = engine.objects.limits.keeps_receipts
-    parts = await engine.state.find_parts(upload.id) if needed else []
+    if parts is None:
+        parts = await engine.state.find_parts(upload.id) if needed else []
     after = upload
     try:
         crc = await engine.objects.complete(

@@ -17,6 +17,7 @@ from tus_server.core.errors import (
 )
 from tus_server.core.upload import DIRECT, Protocol, Upload
 from tus_server.engine.create import Create, create, new_upload
+from tus_server.engine.direct.sign import create_begun
 from tus_server.engine.engine import Engine
 from tus_server.engine.terms import Terms
 from tus_server.engine.wishes import Wishes
@@ -82,6 +83,8 @@ async def _initiate_direct(engine: Engine, command: Initiate, principal: Princip
     upload = command.wishes.applied(engine, upload)
     if engine.gate is not None:
         upload = await engine.gate.before_create(upload, principal)
+    if upload.protocol is Protocol.SINGLE:
+        return await create_begun(engine, upload)
     await engine.state.create_upload(upload, claim=False)
     return upload
 

@@ -192,6 +192,17 @@ def view_signed(number: int, request: SignedRequest, *, origin: str) -> SignedPa
     )
 
 
+def view_put(request: SignedRequest, *, origin: str) -> SignedPut:
+    """Give the request that sends the whole of an upload. origin: as in view_signed."""
+    url = f"{origin}{request.url}" if request.url.startswith("/") else request.url
+    return SignedPut(
+        method=request.method,
+        url=url,
+        headers=dict(request.headers),
+        expires_at=request.expires_at,
+    )
+
+
 def find_progress(upload: Upload, now: datetime) -> Progress:
     """Tell in one word how far it is: complete is what the store has been found to have."""
     if upload.state in _COMPLETE:

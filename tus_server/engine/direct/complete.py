@@ -9,38 +9,23 @@ says so again.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
-from tus_server.core.checksums import EMPTY_CRC64, combine_crc64
-from tus_server.core.errors import (
-    IllegalStep,
-    LeaseLost,
-    MalformedRequest,
-    PartsDiffer,
-    UnknownPart,
-)
+from tus_server.core.errors import IllegalStep, LeaseLost, PartsDiffer
 from tus_server.core.ids import UploadId
 from tus_server.core.states import FINISHED, TERMINAL, UploadState
 from tus_server.core.upload import Part, Upload
+from tus_server.engine.direct.compare import Promised, Reported, compare
 from tus_server.engine.direct.look import Look, look
 from tus_server.engine.direct.lookup import check_takes_parts, find_any
 from tus_server.engine.engine import Engine
-from tus_server.engine.finish import finish_now
+from tus_server.engine.finish import finish, finish_now
 from tus_server.engine.leases import stay
-from tus_server.ports import Operation, Principal
+from tus_server.ports import Lease, Operation, Principal
 
-CRC64 = "crc64nvme"
 LOOK_AGAIN_S = 0.5
 _DONE = FINISHED | {UploadState.COMPLETED}
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A part as the client reports it. etag: None: not told. crc64: its CRC-64/NVME, if told."""
-
-    number: int
-    etag: str | None = None
-    crc64: int | None = None
+# The row, and what finishes it, if that was begun here.
+Completed = tuple[Upload, "asyncio.Task[None] | None"]
 
 
 async def complete(
@@ -61,11 +46,13 @@ async def complete(
     upload = await find_any(engine, upload_id, principal, Operation.COMPLETE)
     if upload.is_direct and upload.state in TERMINAL and await _was_completed(engine, upload):
         return upload
+    finishing = None
     if not (upload.is_direct and upload.state in _DONE):
         check_takes_parts(engine, upload)
-        upload = await _complete(engine, upload, reported)
+        upload, finishing = await _complete(engine, upload, reported)
     if upload.state is UploadState.COMPLETED:
-        finishing = engine.behind(_finish(engine, upload_id))
+        if finishing is None:  # somebody else has completed it
+            finishing = engine.behind(_finish(engine, upload_id))
         if wait_s > 0:
             upload = await _wait_for_end(engine, upload, finishing, wait_s=wait_s)
     return upload
@@ -79,10 +66,12 @@ async def complete_if_all_in(engine: Engine, upload: Upload) -> None:
     if not upload.auto_complete or upload.committed_bytes != upload.length:
         return
     try:
-        completed = await _complete(engine, upload, None)
+        completed, finishing = await _complete(engine, upload, None)
     except (PartsDiffer, IllegalStep):
         return
-    if completed.state is UploadState.COMPLETED:
+    if finishing is not None:
+        await asyncio.wait({finishing})
+    elif completed.state is UploadState.COMPLETED:
         await _finish(engine, upload.id)
 
 
@@ -114,116 +103,54 @@ async def _wait_for_end(
     return row or upload
 
 
-async def _complete(engine: Engine, upload: Upload, reported: Sequence[Reported] | None) -> Upload:
+async def _complete(
+    engine: Engine, upload: Upload, reported: Sequence[Reported] | None
+) -> Completed:
     async with engine.books.of(upload.id):
         return await engine.undisturbed(_look_and_commit(engine, upload, reported), stay)
 
 
 async def _look_and_commit(
     engine: Engine, upload: Upload, reported: Sequence[Reported] | None
-) -> Upload:
+) -> Completed:
     seen = await look(engine, upload)
     if seen.upload.state in _DONE:
-        return seen.upload
+        return seen.upload, None
     check_takes_parts(engine, seen.upload)
-    by_number = {part.number: part for part in reported or ()}
-    if reported is not None:
-        _check_numbers(seen, reported)
-    for part in seen.parts:
-        _compare(part, by_number.get(part.number), seen)
-    completed = _completed(seen, by_number)
-    return await _commit(engine, seen.upload, completed)
+    return await _commit(engine, seen, compare(seen, reported))
 
 
-async def _commit(engine: Engine, seen: Upload, completed: Upload) -> Upload:
-    lease, row = await engine.leases.acquire(seen.id, stay)
+async def _commit(engine: Engine, seen: Look, promised: Promised) -> Completed:
+    """Commit, and go on with the same lease: behind the reply the upload is finished."""
+    lease, row = await engine.leases.acquire(seen.upload.id, stay)
+    finishing = None
     try:
         if row.state in _DONE:
-            return row
+            return row, None
         check_takes_parts(engine, row)
         # A part that was sent since the look is not what was compared; it moves the generation.
-        if row.generation != seen.generation:
+        if row.generation != seen.upload.generation:
             raise PartsDiffer("Parts were sent while the upload was being completed: try again.")
-        after = replace(row, crc64=completed.crc64, digests=completed.digests)
+        after = promised.applied(row)
         steps = (UploadState.COMPLETED,)
         after = after.stepped(*steps, on=engine.clock.now())
         try:
-            await engine.state.commit(lease, row, after, steps=steps, release=True)
+            await engine.state.commit(lease, row, after, steps=steps)
         except LeaseLost as exc:
             raise PartsDiffer("Parts were sent while the upload was being completed.") from exc
-        return after
+        finishing = engine.behind(_finish_held(engine, lease, after, seen.parts))
+        return after, finishing
+    finally:
+        if finishing is None:
+            await engine.leases.release(lease)
+
+
+async def _finish_held(engine: Engine, lease: Lease, upload: Upload, parts: Sequence[Part]) -> None:
+    try:
+        await finish(engine, lease, upload, parts=parts)
     finally:
         await engine.leases.release(lease)
 
 
 async def _finish(engine: Engine, upload_id: UploadId) -> None:
     await finish_now(engine, upload_id)
-
-
-def _check_numbers(seen: Look, reported: Sequence[Reported]) -> None:
-    """Raise unless the client reports every part, once."""
-    numbers = [part.number for part in reported]
-    planned = {part.number for part in seen.parts}
-    for number in numbers:
-        if number not in planned:
-            raise UnknownPart(f"The upload has parts 1 to {len(planned)}, not {number}.")
-    if len(set(numbers)) != len(numbers):
-        raise MalformedRequest("A part is reported twice.")
-    left_out = planned.difference(numbers)
-    if left_out:
-        first = min(left_out)
-        raise PartsDiffer(
-            f"Part {first} is not among those reported; {len(left_out)} of {len(planned)} are not.",
-            part=first,
-        )
-
-
-def _compare(part: Part, told: Reported | None, seen: Look) -> None:
-    """Raise PartsDiffer unless a part has arrived, and is what the client reports."""
-    number = part.number
-    if part.etag is None:
-        odd = seen.odd.get(number)
-        if odd is None:
-            raise PartsDiffer(f"Part {number} has not arrived: sign it and send it.", part=number)
-        raise PartsDiffer(
-            f"Part {number} has {odd.size} bytes, not {part.size}: send it again.", part=number
-        )
-    if told is None:
-        return
-    if told.etag is not None and told.etag.strip('"') != part.etag.strip('"'):
-        raise PartsDiffer(
-            f"Part {number} has the ETag {part.etag}, not the one reported: send it again, or"
-            " report what its PUT was answered with.",
-            part=number,
-        )
-    if told.crc64 is not None and part.crc64 not in (None, told.crc64):
-        raise PartsDiffer(f"Part {number} has another checksum than reported.", part=number)
-
-
-def _completed(seen: Look, told: dict[int, Reported]) -> Upload:
-    """Give what the parts tell of the whole: what its CRC is, or has to be found to be."""
-    upload = seen.upload
-    known = _combined([(part.crc64, part.size) for part in seen.parts])
-    if known is not None:
-        return replace(upload, crc64=known)
-    upload = replace(upload, crc64=None)
-    reported = [told.get(part.number, Reported(part.number)).crc64 for part in seen.parts]
-    promised = _combined(
-        [
-            (part.crc64 if one is None else one, part.size)
-            for part, one in zip(seen.parts, reported, strict=True)
-        ]
-    )
-    if promised is None or all(one is None for one in reported):
-        return upload
-    return upload.with_digests({CRC64: promised.to_bytes(8, "big")})
-
-
-def _combined(crcs: list[tuple[int | None, int]]) -> int | None:
-    """Give the CRC of parts, each with its size, laid end to end; None where one is not known."""
-    whole = EMPTY_CRC64
-    for crc, size in crcs:
-        if crc is None:
-            return None
-        whole = combine_crc64(whole, crc, size)
-    return whole

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from tus_server.core.errors import UploadNotFound
 from tus_server.core.states import UNFINISHED
 from tus_server.core.upload import Part, Upload
+from tus_server.engine.direct.lookup import get_all_planned
 from tus_server.engine.engine import Engine
 from tus_server.ports import FoundPart
 
@@ -31,12 +32,16 @@ async def look(engine: Engine, upload: Upload) -> Look:
 
     Raises: StoreUnavailable, StateUnavailable.
     """
-    parts = await engine.state.find_parts(upload.id)
     if upload.state not in UNFINISHED:
-        return Look(upload, parts)
+        return Look(upload, await engine.state.find_parts(upload.id))
+    # The rows of parts have nothing then that the plan has not; and they may be ten thousand.
+    is_new = bool(upload.length) and not upload.committed_bytes
+    parts = get_all_planned(upload) if is_new else await engine.state.find_parts(upload.id)
     assert engine.direct is not None
     found = await engine.direct.find_stored(upload)
     if found is None:
+        if is_new:
+            parts = await engine.state.find_parts(upload.id)
         return Look(await _read_again(engine, upload), parts)
     odd = {
         part.number: found[part.number]
@@ -60,7 +65,7 @@ async def look(engine: Engine, upload: Upload) -> Look:
 def _as_found(part: Part, found: FoundPart | None) -> Part:
     if found is None:
         return part if part.etag is None else replace(part, etag=None, crc64=None)
-    return replace(part, etag=found.etag, crc64=found.crc64)
+    return Part(part.number, part.start, part.size, found.crc64, found.etag)
 
 
 async def _read_again(engine: Engine, upload: Upload) -> Upload:

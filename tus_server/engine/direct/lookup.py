@@ -43,6 +43,17 @@ def check_takes_parts(engine: Engine, upload: Upload) -> None:
         raise IllegalStep(f"The upload is {upload.state} and takes no parts.", state=upload.state)
 
 
+def get_all_planned(upload: Upload) -> list[Part]:
+    """Give all parts of a direct upload, as get_planned."""
+    assert upload.length is not None
+    assert upload.part_size is not None
+    length, size = upload.length, upload.part_size
+    return [
+        Part(number, *part_range(number, length=length, part_size=size), None, None)
+        for number in range(1, part_count(length, size) + 1)
+    ]
+
+
 def get_planned(upload: Upload, number: int) -> Part:
     """Give a part of a direct upload as it was planned, with no word of whether it has arrived.
 

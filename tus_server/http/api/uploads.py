@@ -3,7 +3,7 @@
 from base64 import b64decode
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from tus_server.broker import About, Job
 from tus_server.broker import Query as Listing
@@ -42,14 +42,13 @@ _LINKS = {
     },
 )
 async def create_upload(
-    request: Request, broker: BrokerOfRequest, wanted: NewUpload, key: CreationKey = None
+    broker: BrokerOfRequest, wanted: NewUpload, key: CreationKey = None
 ) -> Response:
     """The bytes of a direct upload go from the client to the store, by requests that are signed for
     it; `put` has that of a single upload. A tus client sends to `tus.url`.
     """
     view = await broker.initiate(wanted.kind, size=wanted.size, **_about(wanted, key))
-    origin = request.app.state.brokers.origin_of(request.scope)
-    return Shown(view, 201, {"location": f"{origin}/api/uploads/{view.id}"})
+    return Shown(view, 201, {"location": f"{broker.origin}/api/uploads/{view.id}"})
 
 
 @router.get(
