@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.database import Database
-from bench.extension_rows import S3_WEBHOOKS, WEBHOOKS
+from bench.direct_servers import BooksServer
+from bench.extension_rows import BOOKS, S3_WEBHOOKS, WEBHOOKS
 from bench.install import (
     APPS,
     TUSD,
@@ -168,6 +169,7 @@ S3_SERVERS: dict[str, Make] = {
     COUNTED: ours_s3_counted,
     EXPIRING: ours_s3_expiring,
     S3_WEBHOOKS: ours_s3_webhooks,
+    BOOKS: lambda database: BooksServer(BOOKS, database),
     PEER: tus_node_s3,
     "tusd-s3": tusd_s3,
 }

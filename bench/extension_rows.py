@@ -1,5 +1,5 @@
 """The rows about what only our server does: checksums, joined uploads, the IETF draft, expiry,
-webhooks.
+direct uploads, webhooks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ REAPED = "uploads ended"
 
 # Ours, with a receiver of webhooks beside them.
 WEBHOOKS, S3_WEBHOOKS = "ours-webhooks", "ours-s3-webhooks"
+# The Broker alone, over Postgres and a store that answers at once.
+BOOKS = "ours-s3-books"
 
 
 def _share(name: str, bound: float) -> Target:
@@ -84,6 +86,25 @@ EXTENSION_ROWS: tuple[Row, ...] = (
         ours=(EXPIRING,),
         alone=True,
         targets=(Target(text="<= 5 s, its start included", bound=5, at_least=False),),
+    ),
+    Row(
+        name="direct-upload",
+        title="a direct upload of 4 KiB: begin, one signed PUT, complete",
+        figure_unit="uploads/s",
+        cpu_unit="ms/upload",
+        alone=True,
+    ),
+    Row(
+        name="s3-direct-books",
+        title="begin, sign, complete and verify a direct upload: the books alone",
+        figure_unit="uploads/s",
+        cpu_unit="ms/upload",
+        mode=Mode.S3,
+        ours=(BOOKS,),
+        alone=True,
+        targets=(
+            Target(text="cpu <= 2 ms (500/s on one core)", bound=2.0, at_least=False, of_cpu=True),
+        ),
     ),
     _webhook_row("webhooks", Mode.DISK, WEBHOOKS),
     _webhook_row("s3-webhooks", Mode.S3, S3_WEBHOOKS),

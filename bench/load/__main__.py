@@ -11,6 +11,7 @@ from bench.load.calls import calls
 from bench.load.checked import checked_patch
 from bench.load.concatenation import concatenation
 from bench.load.crowd import crowd
+from bench.load.direct import direct_books, direct_upload
 from bench.load.large import one_patch, patches_of_1mib, patches_of_5mib, small_patches
 from bench.load.reap import reap
 from bench.load.replies import RowFailed
@@ -43,6 +44,8 @@ _ROWS: dict[str, Callable[[Session], Outcome]] = {
     "rufh-one-patch": rufh_one_patch,
     "rufh-patches": rufh_patches,
     "s3-reap": reap,
+    "direct-upload": direct_upload,
+    "s3-direct-books": direct_books,
     "webhooks": webhooks,
     "s3-webhooks": webhooks,
 }

@@ -12,7 +12,7 @@ from bench.load.replies import expect
 from bench.load.session import Session
 
 
-class _Tally:
+class Tally:
     """How many times a row's clients have finished what they repeat."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class _Tally:
 
 def post_patch(session: Session) -> Outcome:
     """Every client creates an upload, sends its bytes in one PATCH, and starts over."""
-    tally = _Tally()
+    tally = Tally()
     size = session.sizes.small_bytes
     post = session.requests.post(length=size)
     patch_tail = session.requests.patch_tail(offset=0, size=size) + os.urandom(size)
@@ -32,12 +32,12 @@ def post_patch(session: Session) -> Outcome:
             expect((yield b"PATCH " + path + patch_tail), 204, offset=size)
             tally.done += 1
 
-    return _measure(session, tally, (client() for _ in range(session.sizes.clients)))
+    return measure(session, tally, (client() for _ in range(session.sizes.clients)))
 
 
 def post_body(session: Session) -> Outcome:
     """Every client creates uploads whose bytes come with the POST."""
-    tally = _Tally()
+    tally = Tally()
     size = session.sizes.small_bytes
     post = session.requests.post(length=size, body=os.urandom(size))
 
@@ -47,12 +47,12 @@ def post_body(session: Session) -> Outcome:
             session.note_created(expect(reply, 201, offset=size))
             tally.done += 1
 
-    return _measure(session, tally, (client() for _ in range(session.sizes.clients)))
+    return measure(session, tally, (client() for _ in range(session.sizes.clients)))
 
 
 def head(session: Session) -> Outcome:
     """Every client asks for the offsets of half-received uploads, a different one each time."""
-    tally = _Tally()
+    tally = Tally()
     sizes = session.sizes
     size = sizes.small_bytes
     paths = session.create_many(sizes.head_uploads, size * 2)
@@ -72,10 +72,11 @@ def head(session: Session) -> Outcome:
             tally.done += 1
 
     apart = len(requests) // sizes.clients
-    return _measure(session, tally, (client(i * apart) for i in range(sizes.clients)))
+    return measure(session, tally, (client(i * apart) for i in range(sizes.clients)))
 
 
-def _measure(session: Session, tally: _Tally, clients: Iterable[Script]) -> Outcome:
+def measure(session: Session, tally: Tally, clients: Iterable[Script]) -> Outcome:
+    """Let clients repeat what they do for the row's time."""
     loop = ClosedLoop(session.address, clients)
     try:
         loop.run(session.sizes.warmup_s)
