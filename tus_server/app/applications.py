@@ -75,9 +75,14 @@ async def start_delivery(
     checks: Checks,
     stack: AsyncExitStack,
     on_event: OnEvent | None,
+    *,
+    mounted_at: str = "",
 ) -> None:
-    """Let the application be told and asked for the life of `stack`. Raises: SettingsInvalid."""
-    view = _make_view(settings, engine)
+    """Let the application be told and asked for the life of `stack`.
+
+    mounted_at: see create_app. Raises: SettingsInvalid.
+    """
+    view = _make_view(settings, engine, mounted_at)
     jobs = await _open_jobs(settings, engine, stack, view)
     targets: list[JobTarget] = [jobs]
     if checks.hooks is not None:
@@ -135,8 +140,8 @@ def _find_verifier(path: str, timeout_s: float) -> Verifier:
     return TimedVerifier(found, name=path, timeout_s=timeout_s)
 
 
-def _make_view(settings: Settings, engine: Engine) -> View:
-    base_url = f"{settings.public_url or ''}{settings.base_path}"
+def _make_view(settings: Settings, engine: Engine, mounted_at: str) -> View:
+    base_url = f"{settings.public_url or ''}{mounted_at}{settings.base_path}"
 
     def view(upload: Upload, history: Sequence[StatusChange]) -> UploadView:
         return view_upload(upload, history, base_url=base_url, now=engine.state.now())

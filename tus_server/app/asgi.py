@@ -65,10 +65,11 @@ class App:
         prepared: Prepared | None = None,
         *,
         on_event: OnEvent | None = None,
+        mounted_at: str = "",
     ) -> None:
         """prepared: what a supervisor, who holds the lock of the data directory, has found out.
 
-        on_event: see create_app.
+        on_event, mounted_at: see create_app.
         """
         if not structlog.is_configured():
             log_through_standard_library()
@@ -76,6 +77,7 @@ class App:
         self._authorizer = authorizer
         self._prepared = prepared
         self._on_event = on_event
+        self._mounted_at = mounted_at.rstrip("/")
         self._running: _Running | None = None
         self._opening = asyncio.Lock()
         self._late = AsyncExitStack()
@@ -117,7 +119,7 @@ class App:
     @property
     def broker(self) -> Broker:
         """Direct uploads and sessions for this process, while the application is open."""
-        return make_broker(self.engine, self._settings)
+        return make_broker(self.engine, self._settings, mounted_at=self._mounted_at)
 
     def announce(self, url: str | None) -> None:
         """Tell the commands on this machine where the server is, if that is ours to tell."""
@@ -142,7 +144,9 @@ class App:
             early_events=find_early_events(settings, self._on_event),
         )
         engine = opened.engine
-        await start_delivery(settings, engine, opened.checks, stack, self._on_event)
+        await start_delivery(
+            settings, engine, opened.checks, stack, self._on_event, mounted_at=self._mounted_at
+        )
         if not settings.uses_s3:
             # A disk has bytes behind the offsets; nobody else can be at work on it.
             await recover(engine, receiving=True)
@@ -166,18 +170,21 @@ def create_app(
     *,
     authorizer: Authorizer | None = None,
     on_event: OnEvent | None = None,
+    mounted_at: str = "",
 ) -> App:
     """Make the ASGI application; nothing is opened before its lifespan.
 
     settings None: from the environment and the TOML file. on_event: a coroutine function, awaited
     with every event after its commit, at least once, those of an upload in order, in one of all
-    processes; if it raises, it is called again later. Raises: SettingsInvalid.
+    processes; if it raises, it is called again later. mounted_at: the path at which another
+    application has this one, such as /uploads: for the URLs that its Broker and its events tell,
+    where no request does. Raises: SettingsInvalid.
     """
     if settings is None:
         from tus_server.settings import load_settings
 
         settings = load_settings()
-    return App(settings, authorizer or AllowAll(), on_event=on_event)
+    return App(settings, authorizer or AllowAll(), on_event=on_event, mounted_at=mounted_at)
 
 
 def _build_asgi(settings: Settings, engine: Engine) -> UploadsAsgi:

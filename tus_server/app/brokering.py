@@ -8,12 +8,13 @@ from tus_server.engine.engine import Engine
 from tus_server.settings import Settings
 
 
-def make_broker(engine: Engine, settings: Settings) -> Broker:
+def make_broker(engine: Engine, settings: Settings, *, mounted_at: str = "") -> Broker:
     """Give the Broker over an engine that is open.
 
-    Its URLs begin with TUS_PUBLIC_URL; without that they are paths, as in Location.
+    Its URLs begin with TUS_PUBLIC_URL; without that they are paths, as in Location. mounted_at:
+    see create_app.
     """
-    origin = settings.public_url or ""
+    origin = f"{settings.public_url or ''}{mounted_at}"
     return Broker(engine, base_url=f"{origin}{settings.base_path}", origin=origin)
 
 
