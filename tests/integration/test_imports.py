@@ -40,6 +40,13 @@ def test_the_embedded_application_imports_no_driver_and_no_command_line(tmp_path
     assert not modules & (DRIVERS | {"typer", "tusclient", "requests"})
 
 
+def test_without_the_api_there_is_no_fastapi(tmp_path: Path) -> None:
+    without = OPEN_AND_CLOSE.replace("data_dir=", 'api="off", data_dir=')
+
+    assert "fastapi" not in imported(without, str(tmp_path))
+    assert "fastapi" in imported(OPEN_AND_CLOSE, str(tmp_path))
+
+
 @pytest.mark.parametrize("command", ["--help", "serve --help", "uploads --help", "migrate --help"])
 def test_help_imports_no_server(command: str) -> None:
     code = (
