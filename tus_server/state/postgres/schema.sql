@@ -150,7 +150,7 @@ CREATE TABLE outbox (
     given_up_at  timestamptz,
     upload_seq   bigint NOT NULL,
     CONSTRAINT outbox_ended_once CHECK (delivered_at IS NULL OR given_up_at IS NULL)
-);
+) WITH (fillfactor = 50);  -- every row is changed twice soon: claimed, which then is HOT, and settled
 CREATE INDEX outbox_due ON outbox (due_at, id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
 -- Its condition says the same in other words, so that claim_events cannot be given another index.
 CREATE INDEX outbox_pending_of ON outbox (upload_seq, id)

@@ -42,7 +42,7 @@ UPDATE outbox SET upload_seq = coalesce(
     (SELECT seq FROM uploads WHERE uploads.id = upload_id), places.place)
 FROM (SELECT id, -min(id) OVER (PARTITION BY upload_id) AS place FROM outbox) AS places
 WHERE outbox.id = places.id;
-ALTER TABLE outbox ALTER COLUMN upload_seq SET NOT NULL;
+ALTER TABLE outbox ALTER COLUMN upload_seq SET NOT NULL, SET (fillfactor = 50);
 DROP INDEX outbox_pending;
 CREATE INDEX outbox_due ON outbox (due_at, id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
 -- Its condition says the same in other words, so that claim_events cannot be given another index.
