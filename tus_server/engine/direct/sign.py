@@ -60,7 +60,7 @@ async def create_begun(engine: Engine, upload: Upload) -> Upload:
 
     Where the store is away it is begun when something is signed. Raises: as create_upload.
     """
-    if not engine.objects.limits.keeps_receipts:
+    if engine.direct is None or not _is_to_begin(engine, upload):
         await engine.state.create_upload(upload, claim=False)
         return upload
     return await engine.undisturbed(_create_begun(engine, upload), stay)
