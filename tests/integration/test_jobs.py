@@ -105,7 +105,7 @@ async def make_jobs(
         defaults=defaults,
         view=view,
         webhooks=Webhooks(outgoing, clock, []),
-        calls=Calls(timeout_s=0.2),
+        calls=Calls(rules, timeout_s=0.2),
         queue=queue,
     )
 
@@ -343,6 +343,35 @@ async def test_a_job_is_checked_when_it_is_named(jobs: CompletionJobs) -> None:
     ):
         with pytest.raises(JobRefused, match=words):
             jobs.check(bad)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "asyncio.run",
+        "threading.Thread",
+        "functools.reduce",
+        "Verdict",
+        "CALLED.clear",
+        "plain.__class__",
+        "instance.__class__.__base__",
+    ],
+)
+async def test_what_a_module_has_from_elsewhere_is_none_of_its_callables(
+    jobs: CompletionJobs, upload: Upload, path: str
+) -> None:
+    """Or whoever may name jobs could call anything: most modules have `os` at some end."""
+    with pytest.raises(JobRefused, match="is not in what TUS_JOB_PREFIXES allows"):
+        jobs.check(Job(f"{HERE}.{path}"))
+
+    await failure(jobs, upload, Job(f"{HERE}.{path}"))
+
+
+@pytest.mark.parametrize("name", ["plain", "instance", "instance.method", "partial", "asyncio.run"])
+async def test_what_is_named_as_such_may_be_from_anywhere(name: str) -> None:
+    rules = JobRules(prefixes=(f"{HERE}.{name}",))
+
+    assert callable(Calls(rules, timeout_s=1.0).find(f"{HERE}.{name}"))
 
 
 # --- the callback

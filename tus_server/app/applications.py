@@ -108,12 +108,13 @@ async def _open_jobs(
     await stack.enter_async_context(outgoing)
     queue: JobQueue | None = getattr(engine.state, "job_queue", None)  # of Postgres alone
     defaults = {Outcome.SUCCESS: settings.success_job, Outcome.FAILURE: settings.failure_job}
+    rules = replace(settings.job_rules, has_queue=queue is not None)
     jobs = CompletionJobs(
-        rules=replace(settings.job_rules, has_queue=queue is not None),
+        rules=rules,
         defaults={outcome: job for outcome, job in defaults.items() if job is not None},
         view=view,
         webhooks=Webhooks(outgoing, engine.clock, settings.webhook_secret),
-        calls=Calls(timeout_s=settings.job_timeout_s),
+        calls=Calls(rules, timeout_s=settings.job_timeout_s),
         queue=queue,
     )
     for name, job in (("SUCCESS", settings.success_job), ("FAILURE", settings.failure_job)):

@@ -12,6 +12,7 @@ import structlog
 
 from tus_server.core.errors import DeliveryFailed, JobRefused
 from tus_server.jobs.message import Message
+from tus_server.jobs.names import JobRules
 from tus_server.printable import printable
 
 log = structlog.get_logger(__name__)
@@ -27,8 +28,9 @@ class Calls:
     A thread that hangs cannot be ended: it is given up, lives until the process ends, and counts.
     """
 
-    def __init__(self, *, timeout_s: float) -> None:
-        """timeout_s: of one call."""
+    def __init__(self, rules: JobRules, *, timeout_s: float) -> None:
+        """rules: which may be called; timeout_s: of one call."""
+        self._rules = rules
         self._timeout_s = timeout_s
         self._found: dict[str, Called] = {}
         self._threads = asyncio.Semaphore(THREADS)
@@ -37,8 +39,19 @@ class Calls:
         """Give what a dotted path names, importing it. Raises: JobRefused."""
         found = self._found.get(path)
         if found is None:
-            found = self._found[path] = find_callable(path)
+            found = find_callable(path)
+            self._check_home(path, found)
+            self._found[path] = found
         return found
+
+    def _check_home(self, path: str, called: Called) -> None:
+        """Raise JobRefused unless it was made where callables may be.
+
+        A module has whatever it imports: `myapp.jobs.os.system` is below `myapp.jobs`, too.
+        """
+        home = find_home(called)
+        if not (self._rules.names(path) or self._rules.allows_path(home)):
+            raise JobRefused(f"{path} is {home}, which is not in what TUS_JOB_PREFIXES allows.")
 
     async def call(self, path: str, message: Message, **kwargs: Any) -> None:
         """Call with the message and the kwargs of the job; returning is success.
@@ -116,11 +129,24 @@ def find_callable(path: str) -> Called:
     return called
 
 
+def find_home(called: Called) -> str:
+    """Give the dotted path of where something callable was made."""
+    made = _inner(called)
+    name = getattr(made, "__qualname__", type(made).__qualname__)
+    return f"{getattr(made, '__module__', None) or 'builtins'}.{name}"
+
+
 def is_async(called: Called) -> bool:
     """Tell whether calling it gives something to await."""
-    unwrapped = inspect.unwrap(called)
-    while hasattr(unwrapped, "func"):  # functools.partial
-        unwrapped = unwrapped.func
+    unwrapped = _inner(called)
     return inspect.iscoroutinefunction(unwrapped) or inspect.iscoroutinefunction(
         type(unwrapped).__call__
     )
+
+
+def _inner(called: Called) -> Any:
+    """Give what runs in the end: without decorators and functools.partial."""
+    unwrapped = inspect.unwrap(called)
+    while hasattr(unwrapped, "func"):
+        unwrapped = unwrapped.func
+    return unwrapped

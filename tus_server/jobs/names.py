@@ -62,6 +62,10 @@ class JobRules:
         """Tell whether a dotted path is below one of the prefixes, or is one."""
         return any(f"{path}.".startswith(f"{prefix.rstrip('.')}.") for prefix in self.prefixes)
 
+    def names(self, path: str) -> bool:
+        """Tell whether one of the prefixes is this very path."""
+        return any(path == prefix.rstrip(".") for prefix in self.prefixes)
+
     def __str__(self) -> str:
         """Name the forms that are taken."""
         forms = ["the https:// URL of a webhook"]
