@@ -454,6 +454,7 @@ SETTINGS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+pytestmark = pytest.mark.timeout(900 if FULL else 120)
 TestOnDisk = Uploads.TestCase
 TestOnDisk.settings = SETTINGS
 TestOverFakes = UploadsOverFakes.TestCase
