@@ -149,7 +149,8 @@ class App:
         )
         if not settings.uses_s3:
             # A disk has bytes behind the offsets; nobody else can be at work on it.
-            await recover(engine, receiving=True)
+            # What the application's checks take their time for must not keep us from starting.
+            await recover(engine, receiving=True, finishing=not engine.verifiers)
         loops = [
             engine.leases.keep(),
             recovery_loop(engine),

@@ -32,12 +32,13 @@ INTERVAL_S = 5.0
 PAGE = 8  # as many are worked on at once
 
 
-async def recover(engine: Engine, *, receiving: bool) -> None:
+async def recover(engine: Engine, *, receiving: bool, finishing: bool = True) -> None:
     """Leave every upload that nobody holds as its row says.
 
-    Completed uploads are finished; bytes of ended ones are freed; what crashed holders left in the
-    store is removed; with `receiving`, bytes behind committed offsets are cut. One upload that
-    resists is logged, and tried again by a later pass. Raises: StateUnavailable.
+    Completed uploads are finished, unless that is left to a later pass; bytes of ended ones are
+    freed; what crashed holders left in the store is removed; with `receiving`, bytes behind
+    committed offsets are cut. One upload that resists is logged, and tried again by a later pass.
+    Raises: StateUnavailable.
     """
     last: UploadId | None = None
     while True:
@@ -47,7 +48,7 @@ async def recover(engine: Engine, *, receiving: bool) -> None:
         last = claimed[-1][0].id
         async with asyncio.TaskGroup() as group:
             for upload, lease in claimed:
-                repair = _repair(engine, lease, upload)
+                repair = _repair(engine, lease, upload, finishing=finishing)
                 # A client that wants an unfinished one goes first.
                 let_go = None if upload.state in UNFINISHED else stay
                 group.create_task(work_under(engine, lease, repair, let_go=let_go))
@@ -65,13 +66,15 @@ async def recovery_loop(engine: Engine) -> None:
         await asyncio.sleep(INTERVAL_S)
 
 
-async def _repair(engine: Engine, lease: Lease, upload: Upload) -> None:
+async def _repair(engine: Engine, lease: Lease, upload: Upload, *, finishing: bool) -> None:
     """Bring one upload to where its row says it is, or give it up. Raises: what may pass."""
     if upload.state in TERMINAL:
         await free(engine, lease, upload)
         return
     try:
         if upload.state is UploadState.COMPLETED:
+            if not finishing:
+                return
             late = await finish(engine, lease, upload)
             log.info("upload.finished_late", upload=late.id)
             return  # unclean ones come again
