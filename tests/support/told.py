@@ -45,7 +45,7 @@ class Makers:
             while not self._stop.is_set():
                 with suppress(OSError, ConnectionEnded):
                     self._make_one(Tus(rng.choice(self._ports)), rng)
-                self._stop.wait(rng.uniform(0, 0.02))
+                self._stop.wait(rng.uniform(0, 0.1))
         except BaseException as exc:
             self.failures.append(exc)
             raise

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
 CONNECT_TIMEOUT_S = 10.0
+MOST_CONNECTIONS = 256  # more than are delivered at once: they never wait for one another here
 KEEP_ALIVE_S = 4.0  # below the 5 s of uvicorn: a connection closed under a request is a failure
 IGNORED_WAIT_S = 1.0  # for a body that nobody reads, so that its connection can be used again
 IGNORED_BYTES = 4096
@@ -112,7 +113,7 @@ class Outgoing:
                 self._client_error: type[Exception] = aiohttp.ClientError
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(
-                        limit=0,  # deliveries are bounded, and a queue here would be slowness there
+                        limit=MOST_CONNECTIONS,
                         keepalive_timeout=KEEP_ALIVE_S,
                         socket_factory=self._open_socket,
                     ),
