@@ -376,7 +376,7 @@ async def test_two_processes_share_the_work_and_deliver_nothing_twice(
 
         await eventually(is_done, "everything is delivered")
         for one in deliveries:
-            one.stop()
+            await one.stop()
         await soon(asyncio.gather(*runs))
         for one in deliveries:
             await one.close()
@@ -467,6 +467,18 @@ async def test_closing_does_not_wait_for_a_state_store_that_is_away(
         await eventually(lambda: target.told, "the event is delivered")
 
     assert await outbox.count() == {"pending": 1}
+
+
+async def test_closing_with_nothing_to_do_takes_no_time(
+    fake: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering_module, "POLL_S", 3600.0)
+
+    async def open_and_close() -> None:
+        async with delivering(fake.world.engine, [], timeout_s=5.0):
+            await settle()
+
+    await soon(open_and_close())
 
 
 async def test_nothing_is_begun_once_the_engine_closes(fake: Outbox) -> None:

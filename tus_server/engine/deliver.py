@@ -84,9 +84,11 @@ class Delivery:
                 await self._settled.wait_for(lambda: not self._taken)
         return attempts
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let run() come to its end."""
         self._closing = True
+        async with self._settled:
+            self._settled.notify_all()
 
     async def close(self) -> None:
         """End what is under way, after a while by force: it is then due again at once."""
@@ -153,7 +155,7 @@ class Delivery:
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_S), self._settled:
                 await self._settled.wait_for(
-                    lambda: self._settles != settles and self._room >= LEAST_ROOM
+                    lambda: self._closing or (self._settles != settles and self._room >= LEAST_ROOM)
                 )
 
     # --- an attempt
@@ -267,7 +269,7 @@ async def delivering(
     try:
         yield
     finally:
-        delivery.stop()
+        await delivery.stop()
         await _wait({running})  # a claim whose answer nobody awaits would lie idle
         await delivery.close()
 
