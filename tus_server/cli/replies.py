@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import RemoteDisconnected
 from typing import Any, Final
 
 _MAY_PASS: Final = frozenset({408, 409, 423, 425, 429})
@@ -137,6 +138,8 @@ def innermost_words(exc: BaseException) -> str:
             words = seen.strerror
         elif isinstance(seen, TimeoutError):
             words = "timed out"
+        elif isinstance(seen, RemoteDisconnected):
+            words = "it has closed the connection"
         reason = getattr(seen, "reason", None)
         nested = [arg for arg in (reason, *seen.args) if isinstance(arg, BaseException)]
         seen = nested[0] if nested else seen.__cause__ or seen.__context__
