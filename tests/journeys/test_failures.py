@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import httpx
 import pytest
 
-from tests.journeys.sent import Sent, sha256
+from tests.journeys.sent import Put, Sent, sha256
 from tests.journeys.site import Nodes, Site
 from tests.support.api import code_of, state_of
 from tests.support.http import Connection
@@ -126,6 +126,30 @@ def test_a_url_that_was_changed_anywhere(site: Site) -> None:
 def _other(value: str) -> str:
     """Give a value like that, and another: a later time, another number, another signature."""
     return value[:-1] + ("1" if value[-1] != "1" else "2")
+
+
+def test_a_signed_url_copies_nothing_else_into_a_part(site: Site) -> None:
+    """S3 makes an UploadPartCopy of what has this field: of whatever the server may read."""
+    if not isinstance(site, Nodes):
+        pytest.skip("this server knows no such field")
+    secret = Put(site, b"the secret of somebody else")
+    key = site.field(secret.id, "object_key")
+    assert secret.try_complete("a")
+    sent = Sent(site, 2)
+
+    for fields in (
+        {"x-amz-copy-source": f"/{site.bucket.name}/{key}"},
+        {"x-amz-copy-source": f"{site.bucket.name}/{key}", "x-amz-copy-source-range": "bytes=0-4"},
+        {"x-amz-acl": "public-read"},
+        {"x-amz-meta-filename": "other"},
+    ):
+        for body in (sent.piece(1), b""):
+            signed = sent.sign(1)
+            reply = site.api("a").send(signed | {"headers": fields}, body)
+            assert reply.status_code == 403, (fields, reply.text)
+
+    assert sent.arrived() == [2]
+    sent.check_mended()
 
 
 def test_a_url_of_another_upload(site: Site) -> None:
