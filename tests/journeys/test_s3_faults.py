@@ -57,6 +57,38 @@ def test_what_does_not_pass_leaves_it_completed_until_it_does(
     nodes.check_verified_once(sent.id, sent.content)
 
 
+def test_who_cancels_while_the_store_completes_waits_and_deletes_what_was_verified(
+    nodes: Nodes, swift: S3Service
+) -> None:
+    sent = Sent(nodes, 1, 2)
+    swift.set_faults(COMPLETE | {"delay": 1.5})
+    assert nodes.api("b").post(sent.id, "complete").status_code == 202
+    wait_until(swift.fault_hits, "the store completes it")
+
+    reply = nodes.api("a").delete(sent.id)
+
+    assert (reply.status_code, state_of(reply.json())) == (200, "deleted")
+    nodes.wait_delivered(sent.id, count=2)
+    told = [(one.kind, one.outcome) for one in nodes.letters(sent.id)]
+    assert told == [("verified", "success"), ("deleted", None)]
+    assert [one.outcome for one in nodes.sink.of(sent.id)] == ["success"]
+
+
+def test_what_the_store_never_completes_can_be_canceled(nodes: Nodes, swift: S3Service) -> None:
+    sent = Sent(nodes, 1, 2)
+    swift.set_faults(COMPLETE | {"status": 500, "times": FOR_EVER})
+    assert nodes.api("b").post(sent.id, "complete").status_code == 202
+    wait_until(swift.fault_hits, "it was tried")
+
+    wait_until(lambda: nodes.api("a").delete(sent.id).status_code == 200, "it is canceled")
+
+    swift.set_faults()
+    assert state_of(nodes.api("b").find(sent.id)) == "canceled"
+    nodes.wait_delivered(sent.id)
+    assert [one.outcome for one in nodes.sink.of(sent.id)] == ["failure"]
+    nodes.check_clean()
+
+
 def test_a_store_that_cannot_be_looked_at_changes_nothing(nodes: Nodes, swift: S3Service) -> None:
     sent = Sent(nodes, 1, 2)
     swift.set_faults(LOOK | {"status": 503, "times": FOR_EVER})
