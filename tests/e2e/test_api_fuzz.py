@@ -16,7 +16,7 @@ from tests.support.server import REPOSITORY, ServerProcess
 
 TOKEN = "s3cret-of-the-fuzzer"
 # Of each operation. What lands is judged by the same cases every time; the full run takes more.
-EXAMPLES = "24" if FULL else "8"
+EXAMPLES = "16" if FULL else "8"
 SETTINGS = {"TUS_API_TOKEN": TOKEN, "TUS_LEASE_WAIT_S": "2"}
 
 

@@ -108,7 +108,7 @@ def test_no_part_that_was_answered_is_lost_when_the_server_is_ended(
     tmp_path: Path, body_path: str, seed: int, number: signal.Signals
 ) -> None:
     rng = random.Random(seed)
-    rounds = (16 if FULL else 4) if number is signal.SIGKILL else (4 if FULL else 2)
+    rounds = (8 if FULL else 3) if number is signal.SIGKILL else (4 if FULL else 2)
     pool = pattern(PART_SIZE * PARTS * VERSIONS, seed)
     server = ServerProcess(
         tmp_path / "data", TUS_BODY_PATH=body_path, TUS_DIRECT_PART_SIZE=str(PART_SIZE)

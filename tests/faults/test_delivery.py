@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 from tus_server.engine.deliver import CONCURRENCY
 
 FULL = os.environ.get("TUS_TEST_FULL") == "1"
-KILLS = 40 if FULL else 6  # tests/e2e/test_delivery_crash.py has 200, of one server
+KILLS = 12 if FULL else 6  # tests/e2e/test_delivery_crash.py has 200, of one server
 # A claim of a node that was killed runs out after the longest of these, 5 s and 30 s.
 TIMEOUTS = {f"TUS_{name}_TIMEOUT_S": "2" for name in ("JOB", "WEBHOOK", "HOOKS")}
 

@@ -23,7 +23,7 @@ from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
 
 FULL = os.environ.get("TUS_TEST_FULL") == "1"
-KILLS = 40 if FULL else 8  # as many as there is time for; tests/e2e/test_delivery_crash.py has 200
+KILLS = 12 if FULL else 6  # as many as there is time for; tests/e2e/test_delivery_crash.py has 200
 CLIENTS = 5
 MOST_ANSWERS = 60  # between a start and the next end
 MOST_WAIT_S = 10.0  # for them
