@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ServerFactory
 from tests.support.api import PART_SIZE, Api, code_of, state_of
-from tests.support.http import Connection, ConnectionEnded, Reply
+from tests.support.http import Connection, ConnectionEnded, Reply, request
 from tests.support.records import Records
 from tests.support.server import ServerProcess
 from tests.support.sink import Reply as Answer
@@ -307,6 +307,36 @@ def test_no_other_method_sends_a_part(api: Api, api_server: ServerProcess) -> No
             content=b"hello" if method in ("POST", "PATCH") else None,
         )
         assert reply.status_code == 405, (method, reply.text)
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+def test_who_has_a_signed_url_cannot_end_the_upload(
+    api: Api, api_server: ServerProcess, is_verified: bool
+) -> None:
+    """Its id is in there; what /files/ allows to who knows one is for uploads that begin there."""
+    view = api.begin("single", 5)
+    api.send(view["put"], b"hello")
+    if is_verified:
+        api.post(view["id"], "complete", fields=WAIT)
+    before = api.find(view["id"])
+    url = f"/files/{view['id']}"
+    newest = {"Upload-Draft-Interop-Version": "8"}
+
+    for method, fields, refusal in (
+        ("DELETE", {"Tus-Resumable": "1.0.0"}, (400, "protocol_mismatch")),
+        ("DELETE", {}, (412, "unsupported_version")),
+        ("DELETE", newest, (400, "protocol_mismatch")),
+        (
+            "POST",
+            {"Tus-Resumable": "1.0.0", "X-HTTP-Method-Override": "DELETE"},
+            (400, "protocol_mismatch"),
+        ),
+    ):
+        reply = request(api_server.port, method, url, fields)
+        assert (reply.status, reply.problem()["code"]) == refusal, reply
+
+    assert api.find(view["id"]) == before
+    assert state_of(api.delete(view["id"]).json()) in ("canceled", "deleted")
 
 
 def test_a_request_is_not_turned_into_another_by_a_field(api: Api) -> None:

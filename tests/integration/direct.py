@@ -15,8 +15,9 @@ from tus_server.core.upload import Part, Protocol, Upload
 from tus_server.engine.direct.compare import Reported
 from tus_server.engine.direct.complete import complete
 from tus_server.engine.direct.receive import PartRequest, receive_part
+from tus_server.engine.terminate import terminate
 from tus_server.objects.local import LocalObjects
-from tus_server.ports import ANONYMOUS
+from tus_server.ports import ANONYMOUS, APPLICATION
 
 PART_SIZE = 10
 WHOLE = bytes(range(40, 72))  # three parts of 10 bytes, and one of 2
@@ -55,6 +56,10 @@ class DirectWorld(World):
     async def put_all(self, upload: Upload) -> list[Part]:
         count = -(-(upload.length or 1) // PART_SIZE)
         return [await soon(self.put(upload, number)) for number in range(1, count + 1)]
+
+    async def terminate(self, upload: Upload) -> None:
+        """End it, as the application does."""
+        await soon(terminate(self.engine, upload.id, APPLICATION))
 
     async def complete(self, upload: Upload, reported: Sequence[Reported] | None = None) -> Upload:
         """Complete, and give the row after what follows behind the reply."""

@@ -11,7 +11,7 @@ from tus_server.core.ids import UploadId, find_upload_id
 from tus_server.core.upload import Upload
 from tus_server.engine.rewind import rewind
 from tus_server.engine.terminate import terminate
-from tus_server.ports import ANONYMOUS, StateReader
+from tus_server.ports import APPLICATION, StateReader
 from tus_server.settings import Settings
 
 
@@ -48,7 +48,7 @@ async def terminate_offline(settings: Settings, upload_id: str) -> None:
     """
     async with AsyncExitStack() as stack:
         opened = await open_engine(settings, AllowAll(), stack, shared=settings.uses_postgres)
-        await terminate(opened.engine, _parse_id(upload_id), ANONYMOUS)
+        await terminate(opened.engine, _parse_id(upload_id), APPLICATION)
 
 
 async def rewind_offline(settings: Settings, upload_id: str) -> tuple[Upload, Upload]:

@@ -122,8 +122,12 @@ def _remove(settings: "Settings", upload_id: UploadId) -> None:
     if base_url is None:
         _log_to_stderr(settings)
         asyncio.run(terminate_offline(settings, upload_id))
+    elif upload.is_direct:
+        # Only the application may; /files/ is for whoever knows an id.
+        origin = base_url.removesuffix(settings.base_path)
+        _delete(f"{origin}/api/uploads/{upload_id}", _authorization(settings))
     else:
-        _delete(f"{base_url}{upload_id}")
+        _delete(f"{base_url}{upload_id}", {"Tus-Resumable": "1.0.0"})
 
 
 def _rewind(settings: "Settings", upload_id: UploadId) -> tuple[Upload, Upload]:
@@ -150,18 +154,20 @@ def _log_to_stderr(settings: "Settings") -> None:
     configure_logging(settings.log_format, settings.log_level)
 
 
-def _delete(url: str) -> None:
+def _authorization(settings: "Settings") -> dict[str, str]:
+    return {"Authorization": f"Bearer {settings.api_token}"} if settings.api_token else {}
+
+
+def _delete(url: str, headers: dict[str, str]) -> None:
     import requests
 
     # No proxy: the server is on this machine.
     with requests.Session() as session:
         session.trust_env = False
         try:
-            reply = session.delete(
-                url, headers={"Tus-Resumable": "1.0.0"}, timeout=60, allow_redirects=False
-            )
+            reply = session.delete(url, headers=headers, timeout=60, allow_redirects=False)
         except requests.RequestException as exc:
             raise _Refused(f"the running server does not answer at {url}.") from exc
-    if reply.status_code != requests.codes.no_content:
+    if reply.status_code not in (requests.codes.no_content, requests.codes.ok):
         detail = find_detail(reply.headers, reply.content) or reply.reason
         raise _Refused(f"the running server answered {reply.status_code}: {detail}.")

@@ -7,6 +7,7 @@ import structlog
 from tus_server.core.errors import (
     IllegalStep,
     LeaseLost,
+    ProtocolMismatch,
     StorageFull,
     StoreUnavailable,
     UploadNotFound,
@@ -30,12 +31,13 @@ async def terminate(
     keeps_finished: of a finished one nothing is changed: IllegalStep.
 
     An earlier holder is asked to let go. Raises: as check_for, and as Gate.before_terminate;
-    UploadNotFound, LeaseNotObtained, StateUnavailable. Bytes that cannot be removed now are removed
-    by the recovery loop.
+    ProtocolMismatch (it is the application's alone to end), UploadNotFound, LeaseNotObtained,
+    StateUnavailable. Bytes that cannot be removed now are removed by the recovery loop.
     """
 
     async def admit(upload: Upload, held: bool) -> None:
         await check_for(engine, upload, principal, Operation.TERMINATE, held=held)
+        _check_may_end(engine, upload, principal)
         _check_keeps(upload, keeps_finished=keeps_finished)
 
     if engine.gate is not None:
@@ -73,6 +75,17 @@ async def terminate_now(
                 upload = row
     finally:
         await engine.leases.release(lease)
+
+
+def _check_may_end(engine: Engine, upload: Upload, principal: Principal) -> None:
+    """Raise ProtocolMismatch where nobody has decided who may end a direct upload.
+
+    Whoever has a signed URL knows its id, and was given no more than to send a part.
+    """
+    if upload.is_direct and not principal.is_application and engine.authorizer.takes_all:
+        raise ProtocolMismatch(
+            f"This upload was created with {upload.protocol}: the application ends it."
+        )
 
 
 def _check_keeps(upload: Upload, *, keeps_finished: bool) -> None:
