@@ -16,6 +16,8 @@ from typing import Self
 import pytest
 import requests
 
+from tests.conftest import ServerFactory
+from tests.support.api import Api, state_of
 from tests.support.commands import TIMEOUT_S, Commands
 from tests.support.server import ServerProcess
 
@@ -555,6 +557,24 @@ def test_uploads_are_listed_shown_and_removed(
     assert [path.name for path in objects if path.exists()] == [ids[2]]
     found = commands.uploads("ls", "--state", "deleted", server=server)
     assert {upload["id"] for upload in found} == set(ids[:2])
+
+
+def test_a_direct_upload_is_removed_by_who_has_the_token(
+    commands: Commands, fresh_server: ServerFactory
+) -> None:
+    token = "0123456789abcdef-token"
+    server = fresh_server(TUS_API_TOKEN=token)
+    with Api(server.port, fields={"Authorization": f"Bearer {token}"}) as api:
+        upload_id = api.upload(b"hello")
+
+        where = ("--data-dir", server.data_dir)
+        _, refused = commands.run("uploads", "rm", "--yes", upload_id, *where, status=1)
+        assert "answered 401" in refused
+        commands.env["TUS_API_TOKEN"] = token
+        (removed,) = commands.uploads("rm", "--yes", upload_id, server=server)
+
+        assert removed == {"id": upload_id, "removed": True, "error": None}
+        assert state_of(api.find(upload_id)) == "deleted"
 
 
 def test_tables_have_what_a_person_looks_for(commands: Commands, server: ServerProcess) -> None:

@@ -47,6 +47,7 @@ class PatientUpload:
     id: str = ""
     state: str = ""
     troubles: list[str] = field(default_factory=list)
+    _wrong: set[int] = field(default_factory=set)  # parts that were sent other bytes last
     _key: str = field(default_factory=lambda: str(uuid4()))
 
     @property
@@ -107,7 +108,11 @@ class PatientUpload:
         found = self._ask("GET", f"/{self.id}/parts")
         if found is None:
             return None
-        missing = [part for part in found["parts"] if not part["arrived"]]
+        missing = [
+            part
+            for part in found["parts"]
+            if not part["arrived"] or part["part_number"] in self._wrong
+        ]
         if not missing:
             return True
         self.rng.shuffle(missing)
@@ -119,11 +124,14 @@ class PatientUpload:
             (put,) = signed["parts"]
             piece = self.content[part["start"] : part["start"] + part["size"]]
             for content in [bytes(len(piece)), piece] if self.rng.random() < 0.2 else [piece]:
+                if content is not piece:
+                    self._wrong.add(part["part_number"])
                 answer = self._client.put(put["url"], content=content)
                 if answer.status_code != 200:
                     self.troubles.append(f"part: {answer.status_code}")
                     return None
                 self.answered()
+            self._wrong.discard(part["part_number"])
         return None  # look once more
 
     def _send_by_tus(self) -> bool | None:

@@ -23,7 +23,8 @@ from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
 
 FULL = os.environ.get("TUS_TEST_FULL") == "1"
-KILLS = 12 if FULL else 6  # as many as there is time for; tests/e2e/test_delivery_crash.py has 200
+# As many as there is time for; another number is a matter of patience: TUS_TEST_KILLS=200.
+KILLS = int(os.environ.get("TUS_TEST_KILLS") or (12 if FULL else 6))
 CLIENTS = 5
 MOST_ANSWERS = 60  # between a start and the next end
 MOST_WAIT_S = 10.0  # for them
@@ -113,7 +114,7 @@ class Crowd:
         return PatientUpload(self._ports, content, kind, wants, job, rng, answered)
 
 
-@pytest.mark.timeout(3000 if FULL else 300)
+@pytest.mark.timeout(300 + 15 * KILLS)
 def test_of_every_upload_the_right_job_is_enqueued_once(site: Site, seed: int) -> None:
     rng, moment = random.Random(seed), threading.Event()
     names = "a" if site.name == "embedded" else "ab"
