@@ -5,6 +5,7 @@ import random
 from base64 import b64encode
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ from tus_server.core.errors import (
 from tus_server.core.ids import UploadId
 from tus_server.core.jobs import Outcome
 from tus_server.core.states import TRANSITIONS, UNFINISHED, UploadState
-from tus_server.engine.direct.waiting import auto_complete
+from tus_server.core.upload import Upload
+from tus_server.engine.direct.waiting import CONCURRENCY, auto_complete
+from tus_server.ports import OpenStream, Verdict
 
 S = UploadState
 WHOLE = bytes(range(40, 66))  # six parts of 4 bytes, and one of 2
@@ -151,6 +154,34 @@ async def test_an_upload_that_completes_by_itself_is_looked_at_now_and_then(
 
     assert (await world.find(view.id)).state is S.VERIFIED
     assert (await world.find(other.id)).state in UNFINISHED
+
+
+async def test_a_check_that_hangs_keeps_no_other_from_completing_by_itself(
+    world: BrokerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tus_server.engine.direct.waiting.PATIENCE_S", 0.01)
+    answered = asyncio.Event()
+
+    async def check(upload: Upload, open_stream: OpenStream) -> Verdict:
+        if upload.length == 5:
+            await answered.wait()
+        return Verdict()
+
+    world.engine.verifiers = (check,)
+    begin = partial(world.broker.initiate_multipart_session, auto_complete=True)
+    hanging = [await begin(size=5) for _ in range(CONCURRENCY + 1)]
+    fine = await begin(size=6)
+    for view in hanging:
+        await world.send_all(view.id, b"hang!")
+    await world.send_all(fine.id, b"abcdef")
+
+    await soon(auto_complete(world.engine))
+
+    assert (await world.find(fine.id)).state is S.VERIFIED
+    assert {(await world.find(one.id)).state for one in hanging} == {S.COMPLETED}
+    answered.set()
+    await world.settle()
+    assert {(await world.find(one.id)).state for one in hanging} == {S.VERIFIED}
 
 
 # --- what is refused

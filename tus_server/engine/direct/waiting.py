@@ -23,6 +23,7 @@ DUTY = "auto-complete"
 DUTY_S = 15.0
 PAGE = 100
 CONCURRENCY = 8
+PATIENCE_S = 10.0  # with one that is complete and not finished: a check may take its time
 # Of an upload that was begun ten minutes ago every second pass looks, after an hour every seventh.
 SLOWER_EVERY_S = 600.0
 SLOWEST = 60
@@ -69,7 +70,9 @@ async def _try(engine: Engine, upload: Upload, slots: asyncio.Semaphore) -> None
         try:
             async with engine.books.of(upload.id):
                 seen = await look(engine, upload)
-            await complete_if_all_in(engine, seen.upload)
+            # What takes longer goes on behind, so that nobody waits for the check of another.
+            completing = engine.behind(complete_if_all_in(engine, seen.upload))
+            await asyncio.wait({completing}, timeout=PATIENCE_S)
         except TusServerError as exc:
             log.info("auto_complete.postponed", upload=upload.id, code=exc.code, detail=exc.detail)
         except Exception:
