@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ServerFactory, check_log
-from tests.support.api import Api, state_of
+from tests.support.api import Api, states_of
 from tests.support.nodes import FULL, run_cluster
 from tests.support.nodes import store as store
 from tests.support.s3 import S3Service
@@ -90,7 +90,9 @@ def fuzz_all(server: ServerProcess, folder: Path) -> None:
         )
 
         found = api.page(limit=500)["uploads"]
-    assert len({state_of(view) for view in found}) >= 6
+    # Where they end is up to what it tries; what they all have been is not.
+    been = {state for view in found for state in states_of(view)}
+    assert been >= {"receiving", "completed", "verified", "accepted", "rejected", "error"}
     assert len(found) > len(ids) + 10  # it has begun some itself
 
 

@@ -1,7 +1,7 @@
 """tusd's hooks, answered by a real receiver: asked before, told after."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -152,14 +152,14 @@ async def test_metadata_that_no_header_can_carry_are_not_taken(hooked: Hooked) -
 
 
 async def test_an_id_and_a_place_of_the_applications_own_are_passed_over(
-    hooked: Hooked, capsys: pytest.CaptureFixture[str]
+    hooked: Hooked, logged: Callable[[], str]
 ) -> None:
     hooked.sink.otherwise = says(ChangeFileInfo={"ID": "mine", "Storage": {"Path": "/x"}})
 
     upload = await hooked.create()
 
     assert upload.id != "mine"
-    said = capsys.readouterr().out
+    said = logged()
     assert "hooks.ignored" in said
     assert "ChangeFileInfo.ID, ChangeFileInfo.Storage" in said
 
@@ -386,7 +386,7 @@ async def test_a_hook_that_fails_is_told_again(hooked: Hooked, reply: Reply) -> 
 
 
 async def test_what_a_hook_wants_afterwards_is_passed_over(
-    hooked: Hooked, capsys: pytest.CaptureFixture[str]
+    hooked: Hooked, logged: Callable[[], str]
 ) -> None:
     upload = await hooked.create()
     for reply in (says(StopUpload=True), Reply(200, b"<html>")):
@@ -394,7 +394,7 @@ async def test_what_a_hook_wants_afterwards_is_passed_over(
         event = Event(upload.id, S.RECEIVING, upload.created_at)
         await soon(hooked.target.deliver(event, upload, []))
 
-    assert "StopUpload" in capsys.readouterr().out
+    assert "StopUpload" in logged()
 
 
 async def test_of_an_upload_whose_row_was_removed_no_hook_is_told(hooked: Hooked) -> None:
