@@ -415,6 +415,7 @@ def scanned(fresh_server: ServerFactory, tmp_path: Path) -> Callable[..., Server
             TUS_VERIFIER="scans.scan",
             TUS_JOB_PREFIXES="scans",
             TUS_VERIFIER_TIMEOUT_S=str(timeout_s),
+            TUS_SHUTDOWN_TIMEOUT_S="1",
             PYTHONPATH=str(tmp_path),
         )
 
@@ -459,3 +460,17 @@ def test_a_check_that_hangs_is_begun_again_and_what_it_hangs_at_can_be_canceled(
 
     records = Records(server.data_dir)
     assert (records.events(first), records.events(second)) == (["canceled"], ["verified"])
+
+
+def test_a_check_that_hangs_does_not_keep_the_server_from_stopping(
+    scanned: Callable[..., ServerProcess],
+) -> None:
+    server = scanned(3600)
+    with Api(server.port) as api:
+        hanging = hang(api, 2)
+
+        assert server.stop() == 0
+
+        server.start()
+        assert {state_of(api.find(one)) for one in hanging} == {"completed"}
+        assert server.stop() == 0

@@ -1,16 +1,23 @@
 """The content is looked at before an upload is verified: its type, and the application's checks."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from tests.integration.conftest import World
+from tests.integration.conftest import PATIENCE_S, World, soon
 from tests.support.fakes import FakeBody
-from tus_server.core.errors import CheckPostponed, ContentRefused, StateUnavailable
+from tus_server.core.errors import (
+    CheckPostponed,
+    ContentRefused,
+    StateUnavailable,
+    StoreUnavailable,
+)
 from tus_server.core.jobs import Instructions, Outcome
 from tus_server.core.states import UploadState
 from tus_server.core.upload import Protocol, Upload
 from tus_server.engine.create import Create, create
+from tus_server.engine.recover import PAGE, recover
 from tus_server.engine.terms import Terms
 from tus_server.engine.wishes import Wishes
 from tus_server.ports import ANONYMOUS, OpenStream, Verdict
@@ -134,6 +141,38 @@ async def test_a_crash_after_the_check_asks_it_again_and_tells_once(world: World
     assert (await world.row(upload)).state is S.VERIFIED
     assert check.seen == [b"abc", b"abc"]
     assert await world.events(upload) == [S.VERIFIED]
+
+
+async def test_a_check_that_hangs_keeps_nothing_else_from_being_recovered(world: World) -> None:
+    answered = asyncio.Event()
+
+    async def check(upload: Upload, open_stream: OpenStream) -> Verdict:
+        if upload.length == 4:
+            await answered.wait()
+        return Verdict()
+
+    async def leave(content: bytes) -> Upload:
+        """Give an upload that is complete, and that the store could not finish."""
+        upload = await world.new(length=len(content))
+        world.objects.fail("complete", StoreUnavailable())
+        with pytest.raises(StoreUnavailable):
+            await world.append(upload, content)
+        assert (await world.row(upload)).state is S.COMPLETED
+        return upload
+
+    world.engine.verifiers = (check,)
+    hanging = [await leave(b"hang") for _ in range(PAGE + 1)]
+    fine = await leave(b"fine!")
+
+    await soon(recover(world.engine, receiving=False, patience_s=0.01))
+    await soon(recover(world.engine, receiving=False, patience_s=0.01))  # and not twice at once
+
+    assert (await world.row(fine)).state is S.VERIFIED
+    assert {(await world.row(one)).state for one in hanging} == {S.COMPLETED}
+    answered.set()
+    await soon(world.engine.drain(PATIENCE_S))
+    for upload in hanging:
+        assert await world.events(upload) == [S.VERIFIED]
 
 
 async def create_by_application(world: World, content: bytes) -> Upload:

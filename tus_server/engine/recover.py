@@ -30,15 +30,18 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_S = 5.0
 PAGE = 8  # as many are worked on at once
+PATIENCE_S = 10.0  # with them, where the application's checks may take their time
 
 
-async def recover(engine: Engine, *, receiving: bool, finishing: bool = True) -> None:
+async def recover(
+    engine: Engine, *, receiving: bool, finishing: bool = True, patience_s: float | None = None
+) -> None:
     """Leave every upload that nobody holds as its row says.
 
     Completed uploads are finished, unless that is left to a later pass; bytes of ended ones are
     freed; what crashed holders left in the store is removed; with `receiving`, bytes behind
     committed offsets are cut. One upload that resists is logged, and tried again by a later pass.
-    Raises: StateUnavailable.
+    patience_s: with a page of them; what takes longer goes on behind. Raises: StateUnavailable.
     """
     last: UploadId | None = None
     while True:
@@ -46,19 +49,22 @@ async def recover(engine: Engine, *, receiving: bool, finishing: bool = True) ->
         if not claimed:
             return
         last = claimed[-1][0].id
-        async with asyncio.TaskGroup() as group:
-            for upload, lease in claimed:
-                repair = _repair(engine, lease, upload, finishing=finishing)
-                # A client that wants an unfinished one goes first.
-                let_go = None if upload.state in UNFINISHED else stay
-                group.create_task(work_under(engine, lease, repair, let_go=let_go))
+        repairs = []
+        for upload, lease in claimed:
+            repair = _repair(engine, lease, upload, finishing=finishing)
+            # A client that wants an unfinished one goes first.
+            let_go = None if upload.state in UNFINISHED else stay
+            repairs.append(engine.behind(work_under(engine, lease, repair, let_go=let_go)))
+        await asyncio.wait(repairs, timeout=patience_s)
 
 
 async def recovery_loop(engine: Engine) -> None:
     """For ever: finish, free and sweep what could not be at its time."""
     while True:
         try:
-            await recover(engine, receiving=False)
+            # Else one file that a check hangs at would hold up what the others wait for.
+            patience_s = PATIENCE_S if engine.verifiers else None
+            await recover(engine, receiving=False, patience_s=patience_s)
         except TusServerError as exc:
             log.warning("recovery.postponed", code=exc.code, detail=exc.detail)
         except Exception:
