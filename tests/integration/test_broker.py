@@ -36,6 +36,7 @@ from tus_server.core.ids import UploadId
 from tus_server.core.jobs import Outcome
 from tus_server.core.states import TRANSITIONS, UNFINISHED, UploadState
 from tus_server.core.upload import Upload
+from tus_server.engine.direct.complete import LOOKS
 from tus_server.engine.direct.waiting import CONCURRENCY, auto_complete
 from tus_server.ports import OpenStream, Verdict
 
@@ -500,6 +501,69 @@ async def test_a_part_that_was_not_kept_is_found_out_at_complete(tmp_path: Path)
             await soon(world.broker.complete_multipart_upload(view.id, reported))
 
         assert caught.value.members == {"part": 2}
+
+
+async def move(world: BrokerWorld, upload_id: str, number: int) -> None:
+    """Write down another part than there is, as a node whose look is older may do."""
+    row = await world.find(upload_id)
+    part = (await world.real_state.find_parts(row.id))[number - 1]
+    stale = replace(part, etag=f'"of generation {row.generation}"')
+    assert await world.real_state.record_parts(row.id, [stale], expires_at=row.expires_at)
+
+
+async def test_what_moves_between_look_and_commit_is_looked_at_again() -> None:
+    async with BrokerWorld() as world:
+        view = await world.broker.initiate_multipart_session(size=6)
+        reported = await world.send_all(view.id, b"abcdef")
+        claiming = world.state.hold("claim_upload")
+        completing = asyncio.ensure_future(
+            world.broker.complete_multipart_upload(view.id, reported)
+        )
+        await soon(claiming.reached.wait())
+        await move(world, view.id, 2)
+
+        claiming.let_go()
+
+        await soon(completing)
+        await world.settle()
+        row = await world.find(view.id)
+        assert row.state is S.VERIFIED
+        assert await world.content(row) == b"abcdef"
+
+
+async def test_a_part_replaced_between_look_and_commit_is_not_what_was_reported() -> None:
+    async with BrokerWorld() as world:
+        view = await world.broker.initiate_multipart_session(size=6)
+        reported = await world.send_all(view.id, b"abcdef")
+        claiming = world.state.hold("claim_upload")
+        completing = asyncio.ensure_future(
+            world.broker.complete_multipart_upload(view.id, reported)
+        )
+        await soon(claiming.reached.wait())
+        await world.send(view.id, 2, b"XX")
+        await move(world, view.id, 2)
+
+        claiming.let_go()
+
+        with pytest.raises(PartsDiffer) as caught:
+            await soon(completing)
+        assert caught.value.members == {"part": 2}
+
+
+async def test_what_never_stands_still_is_not_completed() -> None:
+    async with BrokerWorld() as world:
+        view = await world.broker.initiate_multipart_session(size=6)
+        await world.send_all(view.id, b"abcdef")
+        holds = [world.state.hold("claim_upload", nth=nth) for nth in range(1, LOOKS + 1)]
+        completing = asyncio.ensure_future(world.broker.complete_multipart_upload(view.id))
+        for hold in holds:
+            await soon(hold.reached.wait())
+            await move(world, view.id, 2)
+            hold.let_go()
+
+        with pytest.raises(PartsDiffer, match="while the upload was being completed"):
+            await soon(completing)
+        assert (await world.find(view.id)).state in UNFINISHED
 
 
 async def test_a_part_that_is_sent_behind_the_completion_does_not_count() -> None:

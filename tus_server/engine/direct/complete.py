@@ -16,16 +16,21 @@ from tus_server.core.states import FINISHED, TERMINAL, UploadState
 from tus_server.core.upload import Part, Upload
 from tus_server.engine.direct.compare import Promised, Reported, compare
 from tus_server.engine.direct.look import Look, look
-from tus_server.engine.direct.lookup import check_takes_parts, find_any
+from tus_server.engine.direct.lookup import check_takes_parts, find_any, find_row
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import finish, finish_now
 from tus_server.engine.leases import stay
 from tus_server.ports import Lease, Operation, Principal
 
 LOOK_AGAIN_S = 0.5
+LOOKS = 3  # of one call, at what moves between the look and the commit
 _DONE = FINISHED | {UploadState.COMPLETED}
 # The row, and what finishes it, if that was begun here.
 Completed = tuple[Upload, "asyncio.Task[None] | None"]
+
+
+class _Moved(Exception):
+    """The row is not what was looked at."""
 
 
 async def complete(
@@ -113,31 +118,44 @@ async def _complete(
 async def _look_and_commit(
     engine: Engine, upload: Upload, reported: Sequence[Reported] | None
 ) -> Completed:
-    seen = await look(engine, upload)
-    if seen.upload.state in _DONE:
-        return seen.upload, None
-    check_takes_parts(engine, seen.upload)
-    return await _commit(engine, seen, compare(seen, reported))
+    """Look, compare and commit; what has moved in between is looked at again.
+
+    A part that was sent since moves the row, but so does a lease that is taken over from a node
+    that died: only another look tells whether what the client says still holds.
+    """
+    for _ in range(LOOKS):
+        seen = await look(engine, upload)
+        if seen.upload.state in _DONE:
+            return seen.upload, None
+        check_takes_parts(engine, seen.upload)
+        promised = compare(seen, reported)
+        try:
+            return await _commit(engine, seen, promised)
+        except _Moved:
+            upload = await find_row(engine, upload.id)
+    raise PartsDiffer("Parts were sent while the upload was being completed: try again.")
 
 
 async def _commit(engine: Engine, seen: Look, promised: Promised) -> Completed:
-    """Commit, and go on with the same lease: behind the reply the upload is finished."""
+    """Commit, and go on with the same lease: behind the reply the upload is finished.
+
+    Raises: _Moved, if the row is not what was looked at.
+    """
     lease, row = await engine.leases.acquire(seen.upload.id, stay)
     finishing = None
     try:
         if row.state in _DONE:
             return row, None
         check_takes_parts(engine, row)
-        # A part that was sent since the look is not what was compared; it moves the generation.
         if row.generation != seen.upload.generation:
-            raise PartsDiffer("Parts were sent while the upload was being completed: try again.")
+            raise _Moved
         after = promised.applied(row)
         steps = (UploadState.COMPLETED,)
         after = after.stepped(*steps, on=engine.clock.now())
         try:
             await engine.state.commit(lease, row, after, steps=steps)
         except LeaseLost as exc:
-            raise PartsDiffer("Parts were sent while the upload was being completed.") from exc
+            raise _Moved from exc
         finishing = engine.behind(_finish_held(engine, lease, after, seen.parts))
         return after, finishing
     finally:

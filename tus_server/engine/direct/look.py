@@ -6,10 +6,9 @@ another size than planned has not arrived, whatever its ETag.
 
 from dataclasses import dataclass, field, replace
 
-from tus_server.core.errors import UploadNotFound
 from tus_server.core.states import UNFINISHED
 from tus_server.core.upload import Part, Upload
-from tus_server.engine.direct.lookup import get_all_planned
+from tus_server.engine.direct.lookup import find_row, get_all_planned
 from tus_server.engine.engine import Engine
 from tus_server.ports import FoundPart
 
@@ -42,7 +41,7 @@ async def look(engine: Engine, upload: Upload) -> Look:
     if found is None:
         if is_new:
             parts = await engine.state.find_parts(upload.id)
-        return Look(await _read_again(engine, upload), parts)
+        return Look(await find_row(engine, upload.id), parts)
     odd = {
         part.number: found[part.number]
         for part in parts
@@ -56,7 +55,7 @@ async def look(engine: Engine, upload: Upload) -> Look:
         slid = engine.expiry.slid(upload, engine.state.now())
         after = await engine.state.record_parts(upload.id, changed, expires_at=slid.expires_at)
         if after is None:  # it has ended, or was completed, meanwhile
-            after = await _read_again(engine, upload)
+            after = await find_row(engine, upload.id)
             seen = await engine.state.find_parts(upload.id)
         upload = after
     return Look(upload, seen, odd)
@@ -66,10 +65,3 @@ def _as_found(part: Part, found: FoundPart | None) -> Part:
     if found is None:
         return part if part.etag is None else replace(part, etag=None, crc64=None)
     return Part(part.number, part.start, part.size, found.crc64, found.etag)
-
-
-async def _read_again(engine: Engine, upload: Upload) -> Upload:
-    row = await engine.state.find_upload(upload.id)
-    if row is None:
-        raise UploadNotFound
-    return row

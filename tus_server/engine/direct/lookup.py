@@ -23,10 +23,16 @@ async def find_any(
 
     Raises: UploadNotFound, what the authorizer raises.
     """
+    upload = await find_row(engine, upload_id)
+    await engine.authorizer.check(principal, operation, upload)
+    return upload
+
+
+async def find_row(engine: Engine, upload_id: UploadId) -> Upload:
+    """Give the row as it is now, of an upload that was there. Raises: UploadNotFound."""
     upload = await engine.state.find_upload(upload_id)
     if upload is None:
         raise UploadNotFound
-    await engine.authorizer.check(principal, operation, upload)
     return upload
 
 
