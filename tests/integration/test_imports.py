@@ -19,6 +19,13 @@ async def main():
 asyncio.run(main())
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
+ASK = """
+        import httpx
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+        async with client:
+            reply = await client.get("/api/uploads", headers={"Authorization": "Bearer TOKEN"})
+        assert reply.status_code == 200, reply.text
+"""
 DRIVERS = {"asyncpg", "aioboto3", "aiobotocore", "boto3", "botocore", "aiohttp"}
 
 
@@ -40,11 +47,15 @@ def test_the_embedded_application_imports_no_driver_and_no_command_line(tmp_path
     assert not modules & (DRIVERS | {"typer", "tusclient", "requests"})
 
 
-def test_without_the_api_there_is_no_fastapi(tmp_path: Path) -> None:
-    without = OPEN_AND_CLOSE.replace("data_dir=", 'api="off", data_dir=')
+def test_who_asks_for_no_api_needs_no_fastapi(tmp_path: Path) -> None:
+    token = "a-token-of-a-test-that-is-long-enough"
+    asks = OPEN_AND_CLOSE.replace("pass", ASK.replace("TOKEN", token))
+    asks = asks.replace("data_dir=", f"api_token={token!r}, data_dir=")
 
-    assert "fastapi" not in imported(without, str(tmp_path))
-    assert "fastapi" in imported(OPEN_AND_CLOSE, str(tmp_path))
+    assert "fastapi" not in imported(OPEN_AND_CLOSE, str(tmp_path))
+    assert "fastapi" in imported(asks, str(tmp_path))
+    off = asks.replace("api_token=", 'api="off", api_token=').replace("== 200", "== 404")
+    assert "fastapi" not in imported(off, str(tmp_path))
 
 
 @pytest.mark.parametrize("command", ["--help", "serve --help", "uploads --help", "migrate --help"])

@@ -30,11 +30,11 @@ from tus_server.http.bounded import Bounded
 from tus_server.http.errors import Defect
 from tus_server.http.exchange import Scope
 from tus_server.http.form import KEY, SIGNATURE
+from tus_server.http.places import COMPANION
 from tus_server.wire import companion
 from tus_server.wire.companion import Beginning
 from tus_server.wire.headers import media_type
 
-PLACE = "/companion/"
 # The plugin asks once, and proxies wait for a minute.
 COMPLETE_WAIT_S = 50.0
 _JSON = b"application/json"
@@ -51,11 +51,11 @@ def companion_app(broker_of: Callable[[Scope], Broker], *, idle_timeout_s: float
     broker_of: gives the Broker of a request. idle_timeout_s: of a body.
     """
     answers = Companion(broker_of)
-    multipart = f"{PLACE}s3/multipart"
+    multipart = f"{COMPANION}s3/multipart"
     upload = f"{multipart}/{{upload_id}}"
     app = Starlette(
         routes=[
-            Route(f"{PLACE}s3/params", answers.params, methods=["GET"]),
+            Route(f"{COMPANION}s3/params", answers.params, methods=["GET"]),
             Route(multipart, answers.begin, methods=["POST"]),
             Route(upload, answers.list_parts, methods=["GET"]),
             Route(upload, answers.cancel, methods=["DELETE"]),

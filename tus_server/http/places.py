@@ -7,6 +7,9 @@ from starlette.types import ASGIApp
 from tus_server.http.body import Receive
 from tus_server.http.exchange import Scope, Send
 
+API = "/api/"
+COMPANION = "/companion/"
+
 
 class Places:
     """Sends a request to the application of its place (`/api/`, with slashes), others elsewhere."""
