@@ -37,7 +37,9 @@ from tus_server.core.jobs import Outcome
 from tus_server.core.states import TRANSITIONS, UNFINISHED, UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.direct.complete import LOOKS
+from tus_server.engine.direct.look import look
 from tus_server.engine.direct.waiting import CONCURRENCY, auto_complete
+from tus_server.engine.finish import finish_now
 from tus_server.ports import OpenStream, Verdict
 
 S = UploadState
@@ -548,6 +550,43 @@ async def test_a_part_replaced_between_look_and_commit_is_not_what_was_reported(
         with pytest.raises(PartsDiffer) as caught:
             await soon(completing)
         assert caught.value.members == {"part": 2}
+
+
+async def test_of_an_upload_that_another_node_has_completed_no_part_is_missed() -> None:
+    async with BrokerWorld() as world:
+        view = await world.broker.initiate_multipart_session(size=6)
+        reported = await world.send_all(view.id, b"abcdef")
+        row = await world.find(view.id)
+        holds = [world.direct.hold("find_stored", nth=nth) for nth in (1, 2)]
+        looking = asyncio.ensure_future(look(world.engine, row))
+        completing = asyncio.ensure_future(
+            world.broker.complete_multipart_upload(view.id, reported)
+        )
+        for hold in holds:
+            await soon(hold.reached.wait())
+
+        await complete_elsewhere(world, row)
+        for hold in holds:
+            hold.let_go()
+
+        assert (await soon(looking)).missing == []
+        await soon(completing)
+        assert (await world.find(view.id)).state is S.VERIFIED
+
+
+async def complete_elsewhere(world: BrokerWorld, row: Upload) -> None:
+    """Complete and verify an upload as another node would, knowing nothing of what goes on here."""
+    assert world.fake_direct is not None
+    found = await world.fake_direct.find_stored(row)
+    planned = await world.real_state.find_parts(row.id)
+    parts = [replace(part, etag=found[part.number].etag) for part in planned]
+    seen = await world.real_state.record_parts(row.id, parts, expires_at=row.expires_at)
+    assert seen is not None
+    lease, seen = await world.engine.leases.acquire(row.id, lambda: None)
+    after = replace(seen, crc64=None).stepped(S.COMPLETED, on=world.clock.now())
+    await world.real_state.commit(lease, seen, after, steps=(S.COMPLETED,), release=True)
+    await world.engine.leases.release(lease)
+    await soon(finish_now(world.engine, row.id))
 
 
 async def test_what_never_stands_still_is_not_completed() -> None:

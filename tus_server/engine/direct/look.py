@@ -42,6 +42,11 @@ async def look(engine: Engine, upload: Upload) -> Look:
         if is_new:
             parts = await engine.state.find_parts(upload.id)
         return Look(await find_row(engine, upload.id), parts)
+    if is_new and not found:
+        # Of an upload that another process has completed meanwhile the store tells nothing.
+        row = await find_row(engine, upload.id)
+        if row.state not in UNFINISHED:
+            return Look(row, await engine.state.find_parts(row.id))
     odd = {
         part.number: found[part.number]
         for part in parts
