@@ -1,7 +1,7 @@
 """Fixtures for tests against the real server: a process on a free port, both body paths."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -21,6 +21,25 @@ pytest_plugins = [
 # the code gets new ones with each run.
 settings.register_profile("tus-server", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tus-server")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Give one process more than there are cores: many a test waits for something."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let what a test has printed get to the process that reports, whatever it is."""
+    report = yield
+    report.sections = [(name, _encodable(text)) for name, text in report.sections]
+    return report
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
 
 ServerFactory = Callable[..., ServerProcess]
 

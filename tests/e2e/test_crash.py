@@ -498,7 +498,7 @@ def check_storage(data_dir: Path, contents: dict[str, memoryview]) -> int:
 @pytest.mark.parametrize(
     ("number", "rounds"),
     [
-        pytest.param(signal.SIGKILL, 50 if FULL else 10, id="kill"),
+        pytest.param(signal.SIGKILL, 25 if FULL else 8, id="kill"),
         pytest.param(signal.SIGTERM, 10 if FULL else 2, id="term"),
     ],
 )

@@ -28,6 +28,8 @@ import aioboto3
 import botocore.session
 from aiobotocore.config import AioConfig
 
+from tests.support.once import one_at_a_time
+
 HERE = Path(__file__).resolve().parent
 SWIFT_REQUIREMENT = "swift==2.38.3"
 PR_SET_PDEATHSIG = 1
@@ -144,16 +146,13 @@ def swift_python() -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tus-server-tests"
     version = f"py{sys.version_info.major}{sys.version_info.minor}"
     venv = cache / f"{SWIFT_REQUIREMENT.replace('==', '-')}-{version}"
-    if not venv.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
-        subprocess.run([sys.executable, "-m", "venv", building], check=True)
-        install = [building / "bin" / "python", "-m", "pip", "install", "-q", SWIFT_REQUIREMENT]
-        subprocess.run(install, check=True)
-        try:
+    with one_at_a_time(venv):
+        if not venv.exists():
+            building = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+            subprocess.run([sys.executable, "-m", "venv", building], check=True)
+            install = [building / "bin" / "python", "-m", "pip", "install", "-q", SWIFT_REQUIREMENT]
+            subprocess.run(install, check=True)
             building.rename(venv)
-        except OSError:  # another test process was first
-            shutil.rmtree(building)
     return str(venv / "bin" / "python")
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from tests.support.browser import POLL_MS, WAIT_MS
+from tests.support.once import one_at_a_time
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page, Request, Route
@@ -30,6 +31,11 @@ def build_page() -> Path:
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
+    with one_at_a_time(CACHE):
+        return _build_page()
+
+
+def _build_page() -> Path:
     wanted = b"".join(path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.is_file())
     marker, built = CACHE / "built-from", CACHE / "built"
     if not marker.exists() or marker.read_bytes() != wanted:

@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +26,12 @@ class ServerProcess:
     def __init__(self, data_dir: Path, **env: str) -> None:
         self.data_dir = data_dir
         self.env = env
-        self.port = 0  # 0 until the first start; the same port ever after
+        # Ours also while no server runs: bound, and never listened at, so that it can have it.
+        reserved = socket.socket()
+        weakref.finalize(self, reserved.close)  # many a server is expected not to start
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        self.port: int = reserved.getsockname()[1]
         self.process: subprocess.Popen[bytes] | None = None
         self.command = [sys.executable, "-m", "tus_server", "serve"]
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pytest
 
+from tests.support.once import one_at_a_time
 from tests.support.tus import pattern
 
 HERE = Path(__file__).parent
@@ -32,6 +33,11 @@ def installed_script(version: str) -> Path:
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     folder = CACHE / f"tus-js-{version}"
+    with one_at_a_time(folder):
+        return _install(version, folder)
+
+
+def _install(version: str, folder: Path) -> Path:
     package = {"name": "tus-js", "private": True, "dependencies": {"tus-js-client": version}}
     wanted = json.dumps(package)
     marker = folder / "installed"
@@ -48,7 +54,10 @@ def installed_script(version: str) -> Path:
             pytest.skip(f"npm cannot install tus-js-client {version}: {exc}")
         marker.write_text(wanted)
     # node looks for packages beside the script, not in the current folder
-    return Path(shutil.copy(SCRIPT, folder))
+    script = folder / SCRIPT.name
+    if not script.exists() or script.read_bytes() != SCRIPT.read_bytes():
+        shutil.copy(SCRIPT, script)
+    return script
 
 
 @dataclass(frozen=True)
