@@ -200,7 +200,7 @@ def test_a_server_killed_inside_a_part(
 
 
 def test_pause_and_resume(foreign: OpenPage, line: FaultProxy, film: Path) -> None:
-    line.up.bytes_per_second = 6_000_000
+    line.up.bytes_per_second = 2_000_000
     opened = foreign(multipart="yes")
     opened.upload(film)
     opened.wait_until(lambda: line.up.passed > 7 * MIB, "the second part is on its way")
@@ -216,7 +216,7 @@ def test_a_page_loaded_again_goes_on_where_it_was(
     foreign: OpenPage, line: FaultProxy, film: Path
 ) -> None:
     """With Golden Retriever, which keeps the file in the browser."""
-    line.up.bytes_per_second = 6_000_000
+    line.up.bytes_per_second = 2_000_000
     opened = foreign(multipart="yes", restores="yes")
     opened.upload(film)
     opened.wait_until(lambda: line.up.passed > 7 * MIB, "the second part is on its way")
@@ -226,14 +226,15 @@ def test_a_page_loaded_again_goes_on_where_it_was(
     opened.run("window.uppy.emit('restore-confirmed')")
 
     check(opened, film)
-    assert opened.methods() == ["GET", *["GET", "PUT"] * 2, "POST"]
-    assert sent_parts(opened) == [2, 3]
+    sent = sent_parts(opened)
+    assert sent in ([2, 3], [3])  # what was on the line when the page went may have arrived yet
+    assert opened.methods() == ["GET", *["GET", "PUT"] * len(sent), "POST"]
 
 
 def test_a_file_that_is_removed_is_given_up(
     foreign: OpenPage, line: FaultProxy, guarded: ServerProcess, film: Path
 ) -> None:
-    line.up.bytes_per_second = 6_000_000
+    line.up.bytes_per_second = 2_000_000
     opened = foreign(multipart="yes")
     opened.upload(film)
     opened.wait_until(lambda: line.up.passed > 7 * MIB, "the second part is on its way")

@@ -51,6 +51,10 @@ def test_no_job_is_lost_or_doubled_over_many_kills(tmp_path: Path, seed: int) ->
                     server.kill()
                     server.start()
             sink.decide = lambda got: Reply()
+            # What has failed often is tried again in a quarter of an hour.
+            server.kill()
+            records.make_due()
+            server.start()
             pending = "SELECT count(*) FROM outbox WHERE delivered_at IS NULL"
             wait_until(lambda: records.query(pending) == [(0,)], "all is told", timeout_s=120)
         check_log(server.log)
