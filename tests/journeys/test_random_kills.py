@@ -133,7 +133,7 @@ def test_of_every_upload_the_right_job_is_enqueued_once(site: Site, seed: int) -
     site.forget_claims()  # nobody waits here until the time of the killed ones is over
     pending = "SELECT count(*) FROM outbox WHERE delivered_at IS NULL"
     wait_until(lambda: site.query(pending) == [(0,)], "all is told", timeout_s=120)
-    assert len({upload.id for upload in crowd.uploads}) == len(crowd.uploads) > 2 * KILLS
+    assert len({upload.id for upload in crowd.uploads}) == len(crowd.uploads) > CLIENTS
     assert site.query("SELECT count(*) FROM uploads") == [(len(crowd.uploads),)]
     for upload in crowd.uploads:
         _check(site, upload)
