@@ -14,8 +14,8 @@ from tests.integration.brokers import BASE_URL, BrokerWorld, refused, states
 from tests.integration.brokers import world as world
 from tests.integration.conftest import soon
 from tests.support.fake_direct import PutRefused
-from tests.support.fakes import PAUSE, FakeBody
-from tus_server.broker import Job, Query, Reported
+from tests.support.fakes import PAUSE, FakeBody, Hold
+from tus_server.broker import Job, Query, Reported, UploadView
 from tus_server.core.checksums import crc64
 from tus_server.core.errors import (
     FileIdTaken,
@@ -513,15 +513,19 @@ async def move(world: BrokerWorld, upload_id: str, number: int) -> None:
     assert await world.real_state.record_parts(row.id, [stale], expires_at=row.expires_at)
 
 
+async def complete_held(world: BrokerWorld) -> tuple[UploadView, Hold, asyncio.Future[UploadView]]:
+    """Let a completion stand still between its look and its commit."""
+    view = await world.broker.initiate_multipart_session(size=6)
+    reported = await world.send_all(view.id, b"abcdef")
+    claiming = world.state.hold("claim_upload")
+    completing = asyncio.ensure_future(world.broker.complete_multipart_upload(view.id, reported))
+    await soon(claiming.reached.wait())
+    return view, claiming, completing
+
+
 async def test_what_moves_between_look_and_commit_is_looked_at_again() -> None:
     async with BrokerWorld() as world:
-        view = await world.broker.initiate_multipart_session(size=6)
-        reported = await world.send_all(view.id, b"abcdef")
-        claiming = world.state.hold("claim_upload")
-        completing = asyncio.ensure_future(
-            world.broker.complete_multipart_upload(view.id, reported)
-        )
-        await soon(claiming.reached.wait())
+        view, claiming, completing = await complete_held(world)
         await move(world, view.id, 2)
 
         claiming.let_go()
@@ -535,13 +539,7 @@ async def test_what_moves_between_look_and_commit_is_looked_at_again() -> None:
 
 async def test_a_part_replaced_between_look_and_commit_is_not_what_was_reported() -> None:
     async with BrokerWorld() as world:
-        view = await world.broker.initiate_multipart_session(size=6)
-        reported = await world.send_all(view.id, b"abcdef")
-        claiming = world.state.hold("claim_upload")
-        completing = asyncio.ensure_future(
-            world.broker.complete_multipart_upload(view.id, reported)
-        )
-        await soon(claiming.reached.wait())
+        view, claiming, completing = await complete_held(world)
         await world.send(view.id, 2, b"XX")
         await move(world, view.id, 2)
 

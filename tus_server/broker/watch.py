@@ -7,13 +7,14 @@ misses none, and hears none twice. Nothing is held between two looks.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tus_server.core.errors import TryAgainError, UploadNotFound
+from tus_server.core.errors import TryAgainError
 from tus_server.core.ids import UploadId
 from tus_server.core.states import TERMINAL, UNFINISHED, UploadState
 from tus_server.core.upload import Upload
 from tus_server.engine.direct.complete import complete_behind
 from tus_server.engine.direct.look import look
 from tus_server.engine.engine import Engine
+from tus_server.engine.lookup import find_row
 from tus_server.ports import StatusChange
 from tus_server.wire.upload_view import Moved, UploadView, find_progress
 
@@ -89,10 +90,7 @@ class Watch:
         return changes
 
     async def _find(self) -> Upload:
-        row = await self._engine.state.find_upload(self._id)
-        if row is None:
-            raise UploadNotFound
-        return row
+        return await find_row(self._engine, self._id)
 
     async def _look_at_store(self, row: Upload) -> Upload:
         """Look for parts that nobody tells this server of, now and then. Never raises."""

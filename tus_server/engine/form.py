@@ -17,14 +17,13 @@ from tus_server.core.errors import (
     OffsetMismatch,
     RequestKeyReused,
     SignatureRefused,
-    UploadNotFound,
 )
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UNFINISHED
 from tus_server.core.upload import Upload
 from tus_server.engine.append import Append, Appended, append
 from tus_server.engine.engine import Engine
-from tus_server.engine.lookup import check_not_ended
+from tus_server.engine.lookup import check_not_ended, find_row
 from tus_server.engine.terms import Terms
 from tus_server.ports import APPLICATION, Body
 
@@ -74,9 +73,7 @@ async def receive_form(engine: Engine, form: Form, body: Body) -> Appended:
 
 
 async def _find(engine: Engine, form: Form) -> Upload:
-    upload = await engine.state.find_upload(form.upload_id)
-    if upload is None:
-        raise UploadNotFound
+    upload = await find_row(engine, form.upload_id)
     key = upload.request_key or ""
     is_right = hmac.compare_digest(key.encode(), form.key.encode())
     if upload.is_direct or not key.startswith(KEY_PREFIX) or not is_right:

@@ -8,6 +8,14 @@ from tus_server.engine.engine import Engine
 from tus_server.ports import Operation, Principal
 
 
+async def find_row(engine: Engine, upload_id: UploadId) -> Upload:
+    """Give the row as it is now, whatever its state. Raises: UploadNotFound."""
+    upload = await engine.state.find_upload(upload_id)
+    if upload is None:
+        raise UploadNotFound
+    return upload
+
+
 async def find_for(
     engine: Engine,
     upload_id: UploadId,
@@ -20,9 +28,7 @@ async def find_for(
     Raises: UploadNotFound, UploadGone, ProtocolMismatch (checks 7 and 8 of the tus page), and
     what the authorizer raises.
     """
-    upload = await engine.state.find_upload(upload_id)
-    if upload is None:
-        raise UploadNotFound
+    upload = await find_row(engine, upload_id)
     await check_for(engine, upload, principal, operation, protocol)
     return upload
 

@@ -16,10 +16,11 @@ from tus_server.core.states import FINISHED, TERMINAL, UploadState
 from tus_server.core.upload import Part, Upload
 from tus_server.engine.direct.compare import Promised, Reported, compare
 from tus_server.engine.direct.look import Look, look
-from tus_server.engine.direct.lookup import check_takes_parts, find_any, find_row
+from tus_server.engine.direct.lookup import check_takes_parts, find_any
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import finish, finish_now
 from tus_server.engine.leases import stay
+from tus_server.engine.lookup import find_row
 from tus_server.ports import Lease, Operation, Principal
 
 LOOK_AGAIN_S = 0.5

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from tus_server.core.states import UNFINISHED
 from tus_server.core.upload import Part, Upload
-from tus_server.engine.direct.lookup import find_row, get_all_planned
+from tus_server.engine.direct.lookup import get_all_planned
 from tus_server.engine.engine import Engine
+from tus_server.engine.lookup import find_row
 from tus_server.ports import FoundPart
 
 

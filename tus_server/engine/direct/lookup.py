@@ -6,13 +6,12 @@ from tus_server.core.errors import (
     NoDirectUpload,
     UnknownPart,
     UploadGone,
-    UploadNotFound,
 )
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UNFINISHED
 from tus_server.core.upload import Part, Upload
 from tus_server.engine.engine import Engine
-from tus_server.engine.lookup import is_expired
+from tus_server.engine.lookup import find_row, is_expired
 from tus_server.ports import Operation, Principal
 
 
@@ -25,14 +24,6 @@ async def find_any(
     """
     upload = await find_row(engine, upload_id)
     await engine.authorizer.check(principal, operation, upload)
-    return upload
-
-
-async def find_row(engine: Engine, upload_id: UploadId) -> Upload:
-    """Give the row as it is now, of an upload that was there. Raises: UploadNotFound."""
-    upload = await engine.state.find_upload(upload_id)
-    if upload is None:
-        raise UploadNotFound
     return upload
 
 

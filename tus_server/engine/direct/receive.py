@@ -17,7 +17,6 @@ from tus_server.core.errors import (
     PartBusy,
     SignatureRefused,
     UnknownPart,
-    UploadNotFound,
 )
 from tus_server.core.ids import UploadId
 from tus_server.core.states import UNFINISHED, UploadState
@@ -28,6 +27,7 @@ from tus_server.engine.direct.pouring import pour
 from tus_server.engine.engine import Engine
 from tus_server.engine.finish import fail
 from tus_server.engine.leases import stay
+from tus_server.engine.lookup import find_row
 from tus_server.ports import Body
 
 
@@ -122,8 +122,6 @@ async def _give_up(engine: Engine, upload_id: UploadId, error: BytesMissing) -> 
 
 async def _find(engine: Engine, upload_id: UploadId) -> Upload:
     """Give an upload that takes parts. Raises: UploadNotFound, as check_takes_parts."""
-    upload = await engine.state.find_upload(upload_id)
-    if upload is None:
-        raise UploadNotFound
+    upload = await find_row(engine, upload_id)
     check_takes_parts(engine, upload)
     return upload
